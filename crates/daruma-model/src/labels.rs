@@ -1,0 +1,414 @@
+//! Label sets and matchers over them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use regex::Regex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A label set, sorted by name, without empty values (an empty label is an absent one).
+///
+/// Cheap to clone: stages pass the same set along.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl Default for Labels {
+    fn default() -> Labels {
+        Labels(Arc::from([]))
+    }
+}
+
+impl Labels {
+    /// The label under which a series carries its metric name.
+    pub const NAME: &'static str = "__name__";
+
+    /// The value of `name`, or `""` when it is absent.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.0.binary_search_by(|(n, _)| (**n).cmp(name)).map_or("", |at| &self.0[at].1)
+    }
+
+    /// Whether `name` is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        !self.get(name).is_empty()
+    }
+
+    /// Pairs in order of their names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// How many labels there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same set with `name` set to `value`; an empty value removes it.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Labels {
+        let mut map = self.to_map();
+        map.insert(name.to_owned(), value.to_owned());
+        map.into_iter().collect()
+    }
+
+    /// The same set with every pair of `other` put over it.
+    #[must_use]
+    pub fn merged(&self, other: &Labels) -> Labels {
+        let mut map = self.to_map();
+        map.extend(other.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        map.into_iter().collect()
+    }
+
+    /// Only the labels for which `keep` says yes.
+    #[must_use]
+    pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
+        Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+    }
+
+    /// A plain map, for templates and JSON.
+    #[must_use]
+    pub fn to_map(&self) -> BTreeMap<String, String> {
+        self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// FNV-1a (64 bit) over sorted name, byte 255, value, byte 255: Alertmanager's fingerprint.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |byte: u8| {
+            hash ^= u64::from(byte);
+            hash = hash.wrapping_mul(0x0100_0000_01b3);
+        };
+        for (name, value) in self.iter() {
+            name.bytes().for_each(&mut add);
+            add(255);
+            value.bytes().for_each(&mut add);
+            add(255);
+        }
+        hash
+    }
+}
+
+impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Labels {
+        let mut all: Vec<(Arc<str>, Arc<str>)> =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        // Of two pairs with one name the later wins, as in a map.
+        all.reverse();
+        all.dedup_by(|a, b| a.0 == b.0);
+        all.reverse();
+        all.retain(|(_, value)| !value.is_empty());
+        Labels(all.into())
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Labels {
+    fn from(pairs: [(&str, &str); N]) -> Labels {
+        pairs.into_iter().collect()
+    }
+}
+
+/// Prometheus' notation: `name{a="b", c="d"}`.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.get(Labels::NAME))?;
+        f.write_str("{")?;
+        for (i, (name, value)) in self.iter().filter(|(name, _)| *name != Labels::NAME).enumerate()
+        {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}={value:?}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
+        Ok(BTreeMap::<String, String>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+/// How a matcher compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`, anchored at both ends, `.` matches newlines.
+    Regex,
+    /// `!~`
+    NotRegex,
+}
+
+impl MatchOp {
+    /// The operator as written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MatchOp::Equal => "=",
+            MatchOp::NotEqual => "!=",
+            MatchOp::Regex => "=~",
+            MatchOp::NotRegex => "!~",
+        }
+    }
+}
+
+/// A condition on one label; an absent label has the value `""`.
+#[derive(Clone)]
+pub struct Matcher {
+    /// The label it looks at.
+    pub name: String,
+    /// How it compares.
+    pub op: MatchOp,
+    /// What it compares with.
+    pub value: String,
+    regex: Option<Regex>,
+}
+
+/// Why a matcher cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// The regular expression does not compile or is too large.
+    #[error("the regular expression {pattern:?} cannot be used: {why}")]
+    Regex {
+        /// The pattern as written.
+        pattern: String,
+        /// The engine's own words.
+        why: String,
+    },
+    /// The text is not of the form `name="value"`.
+    #[error("`{found}` is not a matcher; write name=\"value\", with =, !=, =~ or !~")]
+    Matcher {
+        /// The text that was found.
+        found: String,
+    },
+}
+
+/// The largest compiled regular expression that a matcher or rule may have, in bytes.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+impl Matcher {
+    /// A matcher; regular expressions are compiled here, anchored at both ends.
+    ///
+    /// # Errors
+    /// [`LabelError::Regex`] if the pattern does not compile within 1 MiB.
+    pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Matcher, LabelError> {
+        let regex = match op {
+            MatchOp::Equal | MatchOp::NotEqual => None,
+            MatchOp::Regex | MatchOp::NotRegex => Some(
+                regex::RegexBuilder::new(&format!("^(?s:{value})$"))
+                    .size_limit(REGEX_BYTES_MAX)
+                    .build()
+                    .map_err(|error| LabelError::Regex {
+                        pattern: value.to_owned(),
+                        why: error.to_string(),
+                    })?,
+            ),
+        };
+        Ok(Matcher { name: name.to_owned(), op, value: value.to_owned(), regex })
+    }
+
+    /// Whether a label value satisfies it.
+    #[must_use]
+    pub fn matches_value(&self, value: &str) -> bool {
+        let regex = |value| self.regex.as_ref().is_some_and(|regex| regex.is_match(value));
+        match self.op {
+            MatchOp::Equal => value == self.value,
+            MatchOp::NotEqual => value != self.value,
+            MatchOp::Regex => regex(value),
+            MatchOp::NotRegex => !regex(value),
+        }
+    }
+
+    /// Whether a label set satisfies it.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.matches_value(labels.get(&self.name))
+    }
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Matcher) -> bool {
+        (&self.name, self.op, &self.value) == (&other.name, other.op, &other.value)
+    }
+}
+
+impl Eq for Matcher {}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `name="value"` or `name=value`, in Alertmanager's classic form.
+impl FromStr for Matcher {
+    type Err = LabelError;
+
+    fn from_str(text: &str) -> Result<Matcher, LabelError> {
+        let error = || LabelError::Matcher { found: text.chars().take(80).collect() };
+        let text = text.trim();
+        let at = text.find(['=', '!']).ok_or_else(error)?;
+        let (name, rest) = (text[..at].trim(), &text[at..]);
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        if name.is_empty()
+            || !name.chars().all(valid)
+            || name.starts_with(|c: char| c.is_ascii_digit())
+        {
+            return Err(error());
+        }
+        let (op, value) = [
+            ("=~", MatchOp::Regex),
+            ("!~", MatchOp::NotRegex),
+            ("!=", MatchOp::NotEqual),
+            ("=", MatchOp::Equal),
+        ]
+        .into_iter()
+        .find_map(|(sign, op)| rest.strip_prefix(sign).map(|value| (op, value.trim())))
+        .ok_or_else(error)?;
+        if let Some(inner) = value.strip_prefix('"') {
+            let inner = inner.strip_suffix('"').ok_or_else(error)?;
+            let mut plain = String::with_capacity(inner.len());
+            let mut chars = inner.chars();
+            while let Some(c) = chars.next() {
+                match c {
+                    '"' => return Err(error()),
+                    '\\' => match chars.next().ok_or_else(error)? {
+                        'n' => plain.push('\n'),
+                        other @ ('"' | '\\') => plain.push(other),
+                        other => plain.extend(['\\', other]),
+                    },
+                    other => plain.push(other),
+                }
+            }
+            return Matcher::new(name, op, &plain);
+        }
+        if value.contains('"') {
+            return Err(error());
+        }
+        Matcher::new(name, op, value)
+    }
+}
+
+impl Serialize for Matcher {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Matcher {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Matcher, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Matchers that must all hold. An empty list matches everything; whoever acts on a selection
+/// refuses an empty one at load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Matchers(pub Vec<Matcher>);
+
+impl Matchers {
+    /// Whether every matcher holds.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|matcher| matcher.matches(labels))
+    }
+}
+
+impl fmt::Display for Matchers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, matcher) in self.0.iter().enumerate() {
+            write!(f, "{}{matcher}", if i == 0 { "" } else { ", " })?;
+        }
+        f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_label_set_is_sorted_and_holds_no_empty_values() {
+        let labels: Labels = [("z", "1"), ("a", "2"), ("m", ""), ("a", "3")].into();
+        assert_eq!(labels.to_string(), r#"{a="3", z="1"}"#);
+        assert_eq!((labels.get("a"), labels.get("m"), labels.len()), ("3", "", 2));
+    }
+
+    #[test]
+    fn the_fingerprint_is_fnv_1a_with_byte_255_after_names_and_values() {
+        assert_eq!(Labels::default().fingerprint(), 0xcbf2_9ce4_8422_2325);
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in b"a\xffb\xff" {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        assert_eq!(Labels::from([("a", "b")]).fingerprint(), hash);
+    }
+
+    #[test]
+    fn matchers_read_and_match() {
+        let labels: Labels = [("service", "web"), ("code", "500")].into();
+        for (text, want) in [
+            (r#"service="web""#, Some(true)),
+            ("service=web", Some(true)),
+            (r#"service!="web""#, Some(false)),
+            (r#"code=~"5..""#, Some(true)),
+            (r#"code=~"5""#, Some(false)), // Anchored.
+            (r#"absent="""#, Some(true)),
+            (r#"absent!~".+""#, Some(true)),
+            ("service", None),
+            (r#"service="web"#, None),
+            (r#"code=~"(""#, None),
+            (r#"1x="a""#, None),
+        ] {
+            let got = text.parse::<Matcher>().ok().map(|matcher| matcher.matches(&labels));
+            assert_eq!(got, want, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_matcher_parser_panic(text in "\\PC{0,30}") {
+            let _ = text.parse::<Matcher>();
+        }
+
+        #[test]
+        fn a_printed_equality_matcher_reads_back(value in "[a-zA-Z0-9 \\\\\"]{0,12}") {
+            let matcher = Matcher::new("name", MatchOp::Equal, &value).unwrap();
+            prop_assert_eq!(matcher.to_string().parse::<Matcher>(), Ok(matcher));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The words all stages share, as data. Nothing here reads a clock, a file or a socket.
+//!
+//! | word | type |
+//! |---|---|
+//! | time, duration | [`Time`], [`Span`] |
+//! | label set, matcher | [`Labels`], [`Matcher`], [`Matchers`] |
+//! | signal | [`Sample`] in a [`Commit`], [`LogRecord`] |
+//! | what a rule says | [`Finding`], [`Verdict`], [`Evidence`] |
+//! | what a witness may be asked | [`Check`], [`Observation`] |
+//! | one act on a target | [`ActionRequest`], [`ActionOutcome`] |
+//! | what people are told | [`Message`], [`AttemptOutcome`] |
+//! | how a source is | [`SourceHealth`] |
+//!
+//! The one trait is [`Querier`]: how detection reads series without knowing who keeps them.
+
+mod action;
+mod check;
+mod finding;
+mod health;
+mod labels;
+mod message;
+mod query;
+mod signal;
+mod time;
+
+pub use action::{ActionEnd, ActionId, ActionKind, ActionOutcome, ActionRequest, ActionSpec};
+pub use check::{Check, FileCheck, HttpProbe, Observation, ProcessCheck, TcpProbe};
+pub use finding::{Evidence, Finding, Verdict};
+pub use health::{SourceHealth, SourceState};
+pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers};
+pub use message::{Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus};
+pub use query::{Point, Querier, STALE_BITS, Series, is_stale, stale_marker};
+pub use signal::{Commit, LogRecord, Sample, Severity, Signal};
+pub use time::{Clock, Span, SpanError, Time};

@@ -1,0 +1,131 @@
+//! What people are told, and what the far side said to it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Labels, Span, Time};
+
+/// How much a message matters, from the label `severity`.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Good to know, nobody is woken.
+    Info,
+    /// Needs a look in working hours.
+    Warning,
+    /// Needs somebody soon.
+    #[default]
+    Error,
+    /// Wakes somebody.
+    Critical,
+}
+
+impl Level {
+    /// From a `severity` label as people write it; `error` when it says something else.
+    #[must_use]
+    pub fn from_severity(text: &str) -> Level {
+        match text.to_ascii_lowercase().as_str() {
+            "info" | "none" | "debug" | "notice" => Level::Info,
+            "warning" | "warn" | "minor" | "low" => Level::Warning,
+            "critical" | "page" | "emergency" | "fatal" | "high" | "major" => Level::Critical,
+            _ => Level::Error,
+        }
+    }
+
+    /// The word shown to people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Error => "error",
+            Level::Critical => "critical",
+        }
+    }
+}
+
+/// Whether a message opens, updates or closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageStatus {
+    /// Something is wrong.
+    Firing,
+    /// What was told is over.
+    Resolved,
+}
+
+/// One alert within a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessageAlert {
+    /// Its labels, which identify it to the receiver.
+    pub labels: Labels,
+    /// Human text.
+    pub annotations: Labels,
+    /// Firing or resolved.
+    pub status: MessageStatus,
+    /// When it began to fire.
+    pub starts_at: Time,
+    /// When it ended, if it has.
+    pub ends_at: Option<Time>,
+}
+
+/// A message for one receiver over one channel; the same for every attempt at it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Rises within an installation; also the key by which a vendor may deduplicate.
+    pub id: u64,
+    /// The incident it is about.
+    pub incident: u64,
+    /// The receiver's name.
+    pub receiver: String,
+    /// Which of the receiver's channels, e.g. `ops/webhook[0]`.
+    pub channel: String,
+    /// Opens or closes.
+    pub status: MessageStatus,
+    /// How much it matters.
+    pub level: Level,
+    /// One line: what, where, and what was done about it.
+    pub title: String,
+    /// Plain text: the timeline so far.
+    pub text: String,
+    /// Labels all alerts of the incident share.
+    pub group_labels: Labels,
+    /// What it is about, at most 100.
+    pub alerts: Vec<MessageAlert>,
+    /// When the core decided to send it.
+    pub created: Time,
+}
+
+/// How one attempt at a message ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// The far side took responsibility for it.
+    Accepted,
+    /// It may work later: refused for now, unreachable, timed out. Try again.
+    Retry,
+    /// It will never work like this; retrying would repeat the error.
+    Rejected,
+}
+
+/// One attempt at a message, in the far side's own words. The ledger is the list of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which message.
+    pub message: u64,
+    /// The attempt, from 1.
+    pub number: u32,
+    /// When it began.
+    pub at: Time,
+    /// How long it took.
+    pub took: Span,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// What the far side said (status and start of the body), or why it was not reached; without
+    /// secrets, at most 500 characters.
+    pub said: String,
+    /// The far side asked to wait this long (`Retry-After`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Span>,
+}
