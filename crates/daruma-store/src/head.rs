@@ -1,0 +1,410 @@
+//! Series in memory: an inverted index from label to series, and each series' chunks.
+//!
+//! Single-threaded on purpose: [`crate::Store`] puts the lock around it, so that what one commit
+//! brings becomes visible at once.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use daruma_model::{Commit, Labels, MatchOp, Matcher, Point, Sample, Series, Time};
+
+use crate::chunk::{Open, Sealed};
+use crate::{Appended, Config, Evicted, Stats};
+
+/// Bytes a series costs beside its labels and chunks: slot, map entry and posting entries.
+const SERIES_BYTES: usize = 320;
+
+/// Bytes one label pair costs beside its text, which all series share.
+const LABEL_BYTES: usize = 40;
+
+/// Names and values longer than this in sum over a series are refused: no honest series needs them.
+const LABELS_BYTES_MAX: usize = 16 << 10;
+
+/// Points further than this (ms) ahead of the clock would block their series for as long.
+const AHEAD_MAX: i64 = 3_600_000;
+
+/// One series with its history.
+#[derive(Debug)]
+struct Track {
+    labels: Labels,
+    sealed: VecDeque<Sealed>,
+    open: Open,
+    newest: Point,
+}
+
+impl Track {
+    fn new(labels: Labels, first: Point) -> Track {
+        Track { labels, sealed: VecDeque::new(), open: Open::default(), newest: first }
+    }
+
+    fn bytes(&self) -> usize {
+        self.sealed.iter().map(Sealed::bytes).sum::<usize>() + self.open.bytes()
+    }
+
+    fn points(&self) -> usize {
+        self.sealed.iter().map(Sealed::len).sum::<usize>() + self.open.len()
+    }
+
+    fn oldest(&self) -> Time {
+        self.sealed.front().map_or(self.open.first(), Sealed::first)
+    }
+
+    fn push(&mut self, point: Point) {
+        if self.open.is_full() {
+            self.sealed.push_back(self.open.seal());
+            self.open = Open::default();
+        }
+        self.open.push(point);
+        self.newest = point;
+    }
+
+    /// The points in `(after, until]`, decoding only chunks that reach into it.
+    fn window(&self, after: Time, until: Time) -> Vec<Point> {
+        if self.newest.time <= after || self.oldest() > until {
+            return Vec::new();
+        }
+        let from = self.sealed.partition_point(|chunk| chunk.last() <= after);
+        let wanted = |point: &Point| point.time > after && point.time <= until;
+        let mut points = Vec::new();
+        for chunk in self.sealed.range(from..).take_while(|chunk| chunk.first() <= until) {
+            points.extend(chunk.iter().take_while(|point| point.time <= until).filter(wanted));
+        }
+        if self.open.len() > 0 && self.open.first() <= until {
+            points.extend(self.open.iter().take_while(|point| point.time <= until).filter(wanted));
+        }
+        points
+    }
+
+    /// Drops whole sealed chunks that end at or before `floor`, and an open one likewise.
+    /// Returns how many points went.
+    fn drop_before(&mut self, floor: Time) -> usize {
+        let mut dropped = 0;
+        while let Some(chunk) = self.sealed.pop_front_if(|chunk| chunk.last() <= floor) {
+            dropped += chunk.len();
+        }
+        if self.sealed.is_empty() && self.open.len() > 0 && self.open.last() <= floor {
+            dropped += self.open.len();
+            self.open = Open::default();
+        }
+        dropped
+    }
+
+    /// Drops points after `ceiling`. Returns how many went.
+    fn drop_after(&mut self, ceiling: Time) -> usize {
+        if self.newest.time <= ceiling {
+            return 0;
+        }
+        let before = self.points();
+        let mut kept = Track::new(self.labels.clone(), self.newest);
+        for point in self.window(Time::MIN, ceiling) {
+            kept.push(point);
+        }
+        *self = kept;
+        before - self.points()
+    }
+}
+
+/// All series.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    tracks: Vec<Option<Track>>,
+    vacant: Vec<u32>,
+    by_labels: HashMap<Labels, u32>,
+    /// Label name → value → ids of the series that carry it, ascending.
+    index: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Vec<u32>>>,
+    /// Each distinct label text once.
+    texts: HashSet<Arc<str>>,
+    points: usize,
+    chunk_bytes: usize,
+    label_bytes: usize,
+    text_bytes: usize,
+    totals: Totals,
+    /// Points at or before this are gone for ever.
+    floor: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    accepted: u64,
+    out_of_order: u64,
+    over_limit: u64,
+    evicted_early: u64,
+}
+
+impl Head {
+    pub(crate) fn append(&mut self, config: &Config, commit: &Commit) -> Appended {
+        let mut appended = Appended::default();
+        for sample in &commit.samples {
+            self.append_one(config, sample, &mut appended);
+        }
+        if self.bytes() > config.bytes_max {
+            self.make_room(config);
+        }
+        self.totals.accepted += appended.accepted as u64;
+        self.totals.out_of_order += appended.out_of_order as u64;
+        self.totals.over_limit += appended.over_limit as u64;
+        appended
+    }
+
+    fn append_one(&mut self, config: &Config, sample: &Sample, appended: &mut Appended) {
+        let point = Point { time: sample.time, value: sample.value };
+        if self.floor.is_some_and(|floor| point.time <= floor) {
+            appended.out_of_order += 1;
+            return;
+        }
+        let id = match self.by_labels.get(&sample.labels) {
+            Some(&id) => id,
+            None => match self.create(config, &sample.labels, point) {
+                Some(id) => id,
+                None => {
+                    appended.over_limit += 1;
+                    return;
+                }
+            },
+        };
+        let Some(track) = self.tracks.get_mut(id as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        if track.open.len() > 0 || !track.sealed.is_empty() {
+            if point.time == track.newest.time
+                && point.value.to_bits() == track.newest.value.to_bits()
+            {
+                appended.repeated += 1;
+                return;
+            }
+            if point.time <= track.newest.time {
+                appended.out_of_order += 1;
+                return;
+            }
+        }
+        // Only sealing changes anything but the open chunk; counting the difference keeps the
+        // running sum exact without visiting every chunk.
+        let before = track.open.bytes();
+        let sealed_before = track.sealed.len();
+        track.push(point);
+        self.chunk_bytes += track.open.bytes();
+        if track.sealed.len() > sealed_before {
+            self.chunk_bytes += track.sealed.back().map_or(0, Sealed::bytes);
+        }
+        self.chunk_bytes -= before;
+        self.points += 1;
+        appended.accepted += 1;
+    }
+
+    /// A new series, unless a bound forbids it.
+    fn create(&mut self, config: &Config, labels: &Labels, first: Point) -> Option<u32> {
+        let text: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if self.by_labels.len() >= config.series_max
+            || self.bytes() >= config.bytes_max
+            || text > LABELS_BYTES_MAX
+        {
+            return None;
+        }
+        let labels: Labels = labels
+            .iter()
+            .map(|(name, value)| (self.text(name), self.text(value)))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect();
+        let track = Some(Track::new(labels.clone(), first));
+        let id = match self.vacant.pop() {
+            Some(id) => {
+                self.tracks[id as usize] = track;
+                id
+            }
+            None => {
+                let id = u32::try_from(self.tracks.len()).ok()?;
+                self.tracks.push(track);
+                id
+            }
+        };
+        for (name, value) in labels.iter() {
+            let (name, value) = (self.text(name), self.text(value));
+            let ids = self.index.entry(name).or_default().entry(value).or_default();
+            if let Err(at) = ids.binary_search(&id) {
+                ids.insert(at, id);
+            }
+        }
+        self.label_bytes += SERIES_BYTES + LABEL_BYTES * labels.len();
+        self.by_labels.insert(labels, id);
+        Some(id)
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(text);
+        self.text_bytes += text.len() + 64;
+        self.texts.insert(Arc::clone(&new));
+        new
+    }
+
+    /// Over the byte limit: the oldest tenth of the history goes, up to all but the open chunks.
+    fn make_room(&mut self, config: &Config) {
+        for _ in 0..10 {
+            let times = || self.tracks.iter().flatten().filter(|track| track.points() > 0);
+            let (Some(oldest), Some(newest)) =
+                (times().map(Track::oldest).min(), times().map(|track| track.newest.time).max())
+            else {
+                return;
+            };
+            let reach = newest.since(oldest).0;
+            let floor = Time(oldest.0.saturating_add(reach / 10));
+            let gone = self.drop_range(Some(floor), None, false);
+            self.totals.evicted_early += gone.points as u64;
+            if self.bytes() <= config.bytes_max / 10 * 9 || reach == 0 {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn evict(&mut self, config: &Config, now: Time) -> Evicted {
+        let floor = now - config.retention;
+        self.floor = self.floor.max(Some(floor));
+        self.drop_range(Some(floor), Some(Time(now.0.saturating_add(AHEAD_MAX))), true)
+    }
+
+    /// Drops what lies outside; `series` says whether series left without points go too.
+    fn drop_range(&mut self, floor: Option<Time>, ceiling: Option<Time>, series: bool) -> Evicted {
+        let mut gone = Evicted::default();
+        let mut empty = HashSet::new();
+        for (id, track) in (0_u32..).zip(&mut self.tracks) {
+            let Some(track) = track else { continue };
+            let bytes_before = track.bytes();
+            gone.points += floor.map_or(0, |floor| track.drop_before(floor));
+            gone.points += ceiling.map_or(0, |ceiling| track.drop_after(ceiling));
+            self.chunk_bytes = self.chunk_bytes + track.bytes() - bytes_before;
+            if series && track.points() == 0 {
+                empty.insert(id);
+            }
+        }
+        self.points -= gone.points;
+        gone.series = empty.len();
+        self.forget(&empty);
+        gone
+    }
+
+    fn forget(&mut self, ids: &HashSet<u32>) {
+        if ids.is_empty() {
+            return;
+        }
+        for &id in ids {
+            let Some(track) = self.tracks.get_mut(id as usize).and_then(Option::take) else {
+                continue;
+            };
+            self.by_labels.remove(&track.labels);
+            self.label_bytes -= SERIES_BYTES + LABEL_BYTES * track.labels.len();
+            self.vacant.push(id);
+        }
+        self.index.retain(|_, values| {
+            values.retain(|_, postings| {
+                postings.retain(|id| !ids.contains(id));
+                postings.shrink_to_fit();
+                !postings.is_empty()
+            });
+            !values.is_empty()
+        });
+        // What only this set still holds belongs to no series.
+        let text_bytes = &mut self.text_bytes;
+        self.texts.retain(|text| {
+            let used = Arc::strong_count(text) > 1;
+            if !used {
+                *text_bytes -= text.len() + 64;
+            }
+            used
+        });
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.chunk_bytes + self.label_bytes + self.text_bytes
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            series: self.by_labels.len(),
+            points: self.points,
+            bytes: self.bytes(),
+            chunk_bytes: self.chunk_bytes,
+            accepted_total: self.totals.accepted,
+            out_of_order_total: self.totals.out_of_order,
+            over_limit_total: self.totals.over_limit,
+            evicted_early_total: self.totals.evicted_early,
+            ..Stats::default()
+        }
+    }
+
+    pub(crate) fn newest(&self, labels: &Labels) -> Option<Point> {
+        let track = self.tracks.get(*self.by_labels.get(labels)? as usize)?.as_ref()?;
+        (track.points() > 0).then_some(track.newest)
+    }
+
+    pub(crate) fn label_names(&self) -> Vec<String> {
+        self.index.keys().map(|name| name.to_string()).collect()
+    }
+
+    pub(crate) fn label_values(&self, name: &str) -> Vec<String> {
+        self.index
+            .get(name)
+            .map(|values| values.keys().map(|value| value.to_string()).collect())
+            .unwrap_or_default()
+    }
+
+    /// The series that satisfy all `matchers`, in no order.
+    fn matching(&self, matchers: &[Matcher]) -> Vec<&Track> {
+        let all_hold = |track: &&Track| matchers.iter().all(|m| m.matches(&track.labels));
+        let track = |id: &u32| self.tracks.get(*id as usize).and_then(Option::as_ref);
+        // A matcher that the empty value satisfies says nothing about which series carry the label.
+        let narrowing = || matchers.iter().filter(|matcher| !matcher.matches_value(""));
+        let mut narrowest: Option<&[u32]> = None;
+        for matcher in narrowing().filter(|matcher| matcher.op == MatchOp::Equal) {
+            let ids = self
+                .index
+                .get(matcher.name.as_str())
+                .and_then(|values| values.get(matcher.value.as_str()))
+                .map_or(&[][..], Vec::as_slice);
+            if narrowest.is_none_or(|narrowest| ids.len() < narrowest.len()) {
+                narrowest = Some(ids);
+            }
+        }
+        if let Some(ids) = narrowest {
+            return ids.iter().filter_map(track).filter(all_hold).collect();
+        }
+        if let Some(matcher) = narrowing().next() {
+            // A series has one value per name, so no id comes twice.
+            let values = self.index.get(matcher.name.as_str()).into_iter().flatten();
+            return values
+                .filter(|(value, _)| matcher.matches_value(value))
+                .flat_map(|(_, ids)| ids)
+                .filter_map(track)
+                .filter(all_hold)
+                .collect();
+        }
+        self.tracks.iter().flatten().filter(all_hold).collect()
+    }
+
+    pub(crate) fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
+        let mut series: Vec<Series> = self
+            .matching(matchers)
+            .into_iter()
+            .filter_map(|track| {
+                let points = track.window(after, until);
+                (!points.is_empty()).then(|| Series { labels: track.labels.clone(), points })
+            })
+            .collect();
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        series
+    }
+
+    pub(crate) fn series(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Labels> {
+        let mut labels: Vec<Labels> = self
+            .matching(matchers)
+            .into_iter()
+            .filter(|track| track.points() > 0)
+            .filter(|track| track.newest.time > after && track.oldest() <= until)
+            .map(|track| track.labels.clone())
+            .collect();
+        labels.sort();
+        labels
+    }
+}
