@@ -1,1 +1,38 @@
-//! Placeholder until the crate's first commit.
+//! The loop: from findings, outcomes and commands to effects. Every decision that restarts a service
+//! or wakes a person is taken in this crate and nowhere else.
+//!
+//! [`Core::step`] is the whole interface: one [`Event`] in at a time `now`, [`Effect`]s out.
+//!
+//! Invariants:
+//! - no clock, no randomness, no I/O: the same events at the same times give the same effects;
+//! - evidence, never silence, moves an alert: a lost signal neither convicts nor acquits;
+//! - nothing is done that the envelope forbids, and at most one action runs on a target at a time;
+//! - an act without a known outcome is verified, never repeated blindly;
+//! - whoever was told "firing" is told the end.
+
+mod alerts;
+mod core;
+mod envelope;
+mod event;
+mod incidents;
+mod notices;
+mod policy;
+mod recovery;
+mod state;
+mod view;
+mod why;
+
+pub use crate::core::Core;
+pub use envelope::Blocked;
+pub use event::{Command, Effect, Event, Watch, WatchCheck};
+pub use policy::{
+    Backoff, CheckConfig, Confirm, Escalate, GlobalLimits, Limits, Mode, NotifyPolicy, Percent,
+    Policy, PolicyError, ProbeConfig, Rate, ReceiverPolicy, RecoverConfig, Route, RulePolicy,
+    Runbook, Service, Step, Verify,
+};
+pub use recovery::RESTARTED;
+pub use state::{
+    Alert, AlertState, Breaker, Delivery, Entry, EntryKind, Hold, Incident, Outgoing, Phase,
+    Recovery, Role, Silence, State, Vote, Witness,
+};
+pub use view::{AlertView, EnvelopeView, IncidentView, RecoveryView, View};

@@ -1,0 +1,289 @@
+//! One step: an event in, effects out. The order within a step is fixed, so that a replay of the same
+//! events decides the same.
+
+use std::collections::BTreeSet;
+
+use daruma_model::{SourceHealth, SourceState, Span, Time, Verdict};
+
+use crate::{AlertState, Command, Delivery, Effect, EntryKind, Event, Hold, Phase, Silence, State};
+
+/// How long a holder or silencer may ask for at most: a forgotten one must end by itself.
+const LEASE_MAX: Span = Span::hours(24 * 30);
+/// How long an ack lasts unless said.
+const ACK_TTL: Span = Span::hours(1);
+
+/// The state and the timers derived from it.
+#[derive(Debug, Clone, Default)]
+pub struct Core {
+    state: State,
+    /// Deadlines of alerts: derived from the state, rebuilt with it.
+    alert_timers: BTreeSet<(Time, String)>,
+}
+
+/// One step at work.
+pub(crate) struct Cx<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) alert_timers: &'a mut BTreeSet<(Time, String)>,
+    pub(crate) now: Time,
+    pub(crate) out: Vec<Effect>,
+}
+
+impl Core {
+    /// A core that knows nothing yet.
+    #[must_use]
+    pub fn new() -> Core {
+        Core::default()
+    }
+
+    /// A core with the state of a snapshot.
+    #[must_use]
+    pub fn from_state(state: State) -> Core {
+        let mut core = Core { state, alert_timers: BTreeSet::new() };
+        for (key, alert) in &core.state.alerts {
+            if let Some(at) = crate::alerts::deadline(&core.state, alert) {
+                core.alert_timers.insert((at, key.clone()));
+            }
+        }
+        core
+    }
+
+    /// What it knows.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes in one event and says what is to be done. `now` never goes back: an earlier one counts
+    /// as the last one.
+    pub fn step(&mut self, now: Time, event: &Event) -> Vec<Effect> {
+        let now = now.max(self.state.now);
+        self.state.now = now;
+        let mut cx = Cx {
+            state: &mut self.state,
+            alert_timers: &mut self.alert_timers,
+            now,
+            out: Vec::new(),
+        };
+        match event {
+            Event::Policy(policy) => cx.load((**policy).clone()),
+            Event::Started => cx.started(),
+            Event::Found(finding) => cx.found(finding),
+            Event::Observed(observation) => cx.observed(observation),
+            Event::Acted(outcome) => cx.acted(outcome),
+            Event::Attempted(attempt) => cx.attempted(attempt),
+            Event::Source(health) => cx.source(health),
+            Event::Commanded { by, command } => cx.commanded(by, command),
+            Event::Tick => {}
+        }
+        cx.settle();
+        cx.out
+    }
+
+    /// When a deadline comes at which the core wants an [`Event::Tick`].
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Time> {
+        let state = &self.state;
+        let alerts = self.alert_timers.first().map(|(at, _)| *at);
+        let leases = state
+            .holds
+            .values()
+            .map(|hold| hold.until)
+            .chain(state.silences.values().map(|silence| silence.until));
+        let recoveries = state.recoveries.values().filter_map(|r| crate::recovery::wake(state, r));
+        let incidents = state.incidents.values().filter_map(|i| crate::notices::wake(state, i));
+        let outbox = crate::notices::outbox_wake(state);
+        alerts.into_iter().chain(leases).chain(recoveries).chain(incidents).chain(outbox).min()
+    }
+}
+
+impl Cx<'_> {
+    /// Everything that follows from the state and the time, in a fixed order.
+    fn settle(&mut self) {
+        let now = self.now;
+        self.state.silences.retain(|_, silence| silence.until > now);
+        let ended: Vec<u64> =
+            self.state.holds.values().filter(|hold| hold.until <= now).map(|h| h.id).collect();
+        for id in ended {
+            self.end_hold(id, "its time is up");
+        }
+        self.alert_deadlines();
+        self.recoveries();
+        self.close_incidents();
+        self.notices();
+        self.prune();
+    }
+
+    fn load(&mut self, policy: crate::Policy) {
+        self.state.policy = policy;
+        // Alerts whose rule is gone end with it: nobody would ever say that they are over.
+        let gone: Vec<String> = self
+            .state
+            .alerts
+            .values()
+            .filter(|alert| alert.state != AlertState::Resolved)
+            .filter(|alert| !alert.finding.rule.starts_with("daruma/"))
+            .filter(|alert| !self.state.policy.rules.contains_key(&alert.finding.rule))
+            .map(|alert| alert.key.clone())
+            .collect();
+        for key in gone {
+            self.end_alert(&key, "its rule was removed from the configuration");
+        }
+        let gone: Vec<String> = self
+            .state
+            .recoveries
+            .iter()
+            .filter(|(_, r)| self.state.policy.runbook(&r.runbook).is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            self.drop_recovery(&key, "its runbook was removed from the configuration");
+        }
+    }
+
+    fn started(&mut self) {
+        let now = self.now;
+        for out in self.state.outbox.values_mut() {
+            if out.delivery == Delivery::Sending {
+                // The far side may have it: the same key goes out again, at least once.
+                out.delivery = Delivery::Queued;
+                out.next_at = now;
+            }
+        }
+        self.resume_recoveries();
+    }
+
+    fn source(&mut self, health: &SourceHealth) {
+        self.state.sources.insert(health.source.clone(), health.clone());
+        let verdict = match health.state {
+            SourceState::Starting => return,
+            SourceState::Ok => Verdict::Clear,
+            SourceState::Failing => Verdict::Holds,
+        };
+        let labels = [
+            ("alertname", "SourceFailing"),
+            ("severity", "warning"),
+            ("source", health.source.as_str()),
+        ];
+        let said = &health.said;
+        self.found_own("SourceFailing", labels.into(), verdict, said.clone());
+    }
+
+    fn commanded(&mut self, by: &str, command: &Command) {
+        let now = self.now;
+        let until = |ttl: Span| now + ttl.clamp(Span::millis(1), LEASE_MAX);
+        match command {
+            Command::Ack { incident, ttl, comment } => {
+                if let Some(incident) = self.state.incidents.get_mut(incident) {
+                    let ttl = ttl.unwrap_or(ACK_TTL);
+                    incident.acked = Some((by.to_owned(), until(ttl)));
+                    incident.say(
+                        now,
+                        EntryKind::Person,
+                        with(&format!("{by} looks after it for {ttl}"), comment),
+                    );
+                }
+            }
+            Command::Silence { matchers, ttl, comment } if !matchers.0.is_empty() => {
+                let (id, until) = (self.state.next_id(), until(*ttl));
+                let (matchers, by, comment) = (matchers.clone(), by.to_owned(), comment.clone());
+                self.state
+                    .silences
+                    .insert(id, Silence { id, matchers, from: now, until, by, comment });
+            }
+            Command::Unsilence { id } => {
+                self.state.silences.remove(id);
+            }
+            Command::Hold { matchers, ttl, comment } if !matchers.0.is_empty() => {
+                let (id, until) = (self.state.next_id(), until(*ttl));
+                let text = with(
+                    &format!("{by} holds {matchers} for {ttl}: no recovery meanwhile"),
+                    comment,
+                );
+                self.say_where(matchers, &text);
+                let (matchers, by, comment) = (matchers.clone(), by.to_owned(), comment.clone());
+                self.state.holds.insert(id, Hold { id, matchers, from: now, until, by, comment });
+            }
+            Command::Silence { .. } | Command::Hold { .. } => {}
+            Command::Release { id } => self.end_hold(*id, &format!("released by {by}")),
+            Command::Abort { incident } => self.abort(*incident, by),
+            Command::Stop { on, comment } => {
+                let why = with(&format!("{by} stopped all recovery"), comment);
+                self.state.stopped = on.then(|| why.clone());
+                let text = if *on { why } else { format!("{by} lets recovery go on") };
+                for incident in self.state.incidents.values_mut().filter(|i| i.resolved.is_none()) {
+                    incident.say(now, EntryKind::Person, text.clone());
+                }
+            }
+            Command::ResetBreaker { runbook } => {
+                self.state.breakers.remove(runbook);
+                for recovery in self.state.recoveries.values_mut() {
+                    if recovery.runbook == *runbook
+                        && matches!(recovery.phase, Phase::Exhausted { .. })
+                    {
+                        recovery.no_help = 0;
+                        recovery.phase = Phase::BackingOff { until: now };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes a line into every open incident that has a matching alert.
+    fn say_where(&mut self, matchers: &daruma_model::Matchers, text: &str) {
+        let now = self.now;
+        let ids: BTreeSet<u64> = self
+            .state
+            .alerts
+            .values()
+            .filter(|alert| {
+                alert.state == AlertState::Firing && matchers.matches(&alert.finding.labels)
+            })
+            .filter_map(|alert| alert.incident)
+            .collect();
+        for id in ids {
+            if let Some(incident) = self.state.incidents.get_mut(&id) {
+                incident.say(now, EntryKind::Person, text);
+            }
+        }
+    }
+
+    fn end_hold(&mut self, id: u64, why: &str) {
+        if let Some(hold) = self.state.holds.remove(&id) {
+            let text = format!("the hold of {} on {} ended: {why}", hold.by, hold.matchers);
+            self.say_where(&hold.matchers, &text);
+        }
+    }
+
+    /// Keeps memory bounded: what is forgotten here is in the journal.
+    fn prune(&mut self) {
+        let state = &mut *self.state;
+        let resolved: Vec<u64> =
+            state.incidents.values().filter(|i| i.resolved.is_some()).map(|i| i.id).collect();
+        for id in resolved.iter().take(resolved.len().saturating_sub(crate::state::RESOLVED_MAX)) {
+            if let Some(incident) = state.incidents.remove(id) {
+                for key in incident.alerts {
+                    if state.alerts.get(&key).is_some_and(|a| a.state == AlertState::Resolved) {
+                        state.alerts.remove(&key);
+                    }
+                }
+            }
+        }
+        let done = |delivery| {
+            matches!(delivery, Delivery::Accepted | Delivery::Rejected | Delivery::GaveUp)
+        };
+        let sent: Vec<u64> = state
+            .outbox
+            .values()
+            .filter(|out| done(out.delivery))
+            .map(|out| out.message.id)
+            .collect();
+        for id in sent.iter().take(sent.len().saturating_sub(crate::state::SENT_MAX)) {
+            state.outbox.remove(id);
+        }
+        state.cooldowns.retain(|_, until| *until > state.now);
+    }
+}
+
+fn with(text: &str, comment: &str) -> String {
+    if comment.is_empty() { text.to_owned() } else { format!("{text}: {comment}") }
+}

@@ -1,0 +1,142 @@
+//! Which alerts belong together, and when it is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::Cx;
+use crate::{Alert, AlertState, EntryKind, Incident, Phase, State};
+
+/// Every service that `service` depends on, near and far.
+pub(crate) fn dependencies<'a>(state: &'a State, service: &str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut todo: Vec<&str> = vec![service];
+    while let Some(name) = todo.pop() {
+        for on in state.policy.service(name).into_iter().flat_map(|s| &s.depends_on) {
+            if found.insert(on.as_str()) {
+                todo.push(on);
+            }
+        }
+    }
+    found
+}
+
+/// What an alert's incident is named after.
+fn group(alert: &Alert) -> String {
+    let labels = &alert.finding.labels;
+    let name = labels.get("alertname");
+    match (labels.get("service"), labels.get("instance")) {
+        ("", "") => name.to_owned(),
+        ("", instance) => format!("{name} {instance}"),
+        (service, _) => format!("service {service}"),
+    }
+}
+
+impl Cx<'_> {
+    /// The incident a firing alert belongs to: that of an ill dependency, else the open one of its
+    /// own group, else a new one.
+    pub(crate) fn incident_for(&mut self, alert: &Alert) -> u64 {
+        let group = group(alert);
+        let roots: Vec<String> = dependencies(self.state, alert.service())
+            .into_iter()
+            .map(|on| format!("service {on}"))
+            .collect();
+        let now = self.now;
+        let level = alert.level();
+        let open = |wanted: &dyn Fn(&Incident) -> bool| {
+            self.state
+                .incidents
+                .values()
+                .find(|incident| incident.resolved.is_none() && wanted(incident))
+                .map(|incident| incident.id)
+        };
+        let own = open(&|incident| incident.group == group);
+        let found = own.or_else(|| {
+            open(&|incident| {
+                roots.contains(&incident.group)
+                    && incident
+                        .alerts
+                        .iter()
+                        .filter_map(|key| self.state.alerts.get(key))
+                        .any(Alert::holds)
+            })
+        });
+        let wait = self.state.policy.notify.group_wait;
+        if let Some(incident) = found.and_then(|id| self.state.incidents.get_mut(&id)) {
+            incident.alerts.insert(alert.key.clone());
+            incident.level = incident.level.max(level);
+            incident.notify_at = incident.notify_at.or(Some(now + wait));
+            return incident.id;
+        }
+        let id = self.state.next_id();
+        let title = match alert.finding.annotations.get("summary") {
+            "" => alert.finding.labels.get("alertname"),
+            summary => summary,
+        };
+        let incident = Incident {
+            id,
+            title: title.chars().take(200).collect(),
+            group,
+            level,
+            opened: now,
+            resolved: None,
+            healed: false,
+            alerts: BTreeSet::from([alert.key.clone()]),
+            timeline: Vec::new(),
+            timeline_dropped: 0,
+            acked: None,
+            escalated: None,
+            aborted: false,
+            notify_at: Some(now + wait),
+            told: BTreeMap::new(),
+        };
+        self.state.incidents.insert(id, incident);
+        id
+    }
+
+    /// Resolves incidents whose alerts are all over and in which nothing is at work any more.
+    pub(crate) fn close_incidents(&mut self) {
+        let over: Vec<u64> = self
+            .state
+            .incidents
+            .values()
+            .filter(|incident| incident.resolved.is_none())
+            .filter(|incident| {
+                incident.alerts.iter().all(|key| {
+                    self.state.alerts.get(key).is_none_or(|a| a.state == AlertState::Resolved)
+                })
+            })
+            .map(|incident| incident.id)
+            .filter(|id| {
+                !self.state.recoveries.values().any(|recovery| {
+                    recovery.incident == *id
+                        && matches!(recovery.phase, Phase::Acting { .. } | Phase::Verifying { .. })
+                })
+            })
+            .collect();
+        for id in over {
+            let keys: Vec<(String, bool)> = self
+                .state
+                .recoveries
+                .iter()
+                .filter(|(_, recovery)| recovery.incident == id)
+                .map(|(key, r)| (key.clone(), matches!(r.phase, Phase::Healed { .. })))
+                .collect();
+            let healed = keys.iter().any(|(_, healed)| *healed);
+            for (key, _) in keys {
+                self.remove_recovery(&key);
+            }
+            let now = self.now;
+            let Some(incident) = self.state.incidents.get_mut(&id) else { continue };
+            incident.resolved = Some(now);
+            incident.healed = healed;
+            let lasted = now.since(incident.opened);
+            let text = if healed {
+                format!("healed in {lasted}")
+            } else {
+                format!("over after {lasted}, without our doing")
+            };
+            incident.say(now, EntryKind::Resolved, text);
+            self.state.resolved_total += 1;
+            self.state.healed_total += u64::from(healed);
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Who is told what, and the outbox: attempts, retries and the ledger, decided here and only carried
+//! out elsewhere.
+//!
+//! Whoever was told "firing" is told the end: through silences, holds, restarts and changed routes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use daruma_model::{
+    Attempt, AttemptOutcome, Labels, Level, Message, MessageAlert, MessageStatus, Span, Time,
+    Verdict,
+};
+
+use crate::core::Cx;
+use crate::policy::Escalate;
+use crate::{
+    Alert, AlertState, Delivery, EntryKind, Incident, Outgoing, Phase, ReceiverPolicy, State,
+};
+
+/// Alerts one message names at most; the rest is counted in its text.
+const ALERTS_PER_MESSAGE: usize = 100;
+/// After so long a message is given up: the channel has long been an incident of its own.
+const GIVE_UP: Span = Span::hours(24);
+/// So many refused attempts in a row make the channel an incident.
+const FAILING_TRIES: u32 = 5;
+/// Attempts kept with a message; the journal has them all.
+const ATTEMPTS_KEPT: usize = 20;
+/// The label that sets a call for help apart from the alert it is about.
+const ESCALATION: &str = "escalation";
+
+/// The pause after the `n`th failed attempt: quick at first, since most outages of a channel are
+/// short, then every minute, then every five.
+fn pause(n: u32) -> Span {
+    match n {
+        0 | 1 => Span::secs(1),
+        2..=60 => Span::secs(2 << n.saturating_sub(2).min(2)).min(Span::secs(8)),
+        61..=120 => Span::minutes(1),
+        _ => Span::minutes(5),
+    }
+}
+
+/// When an incident must be looked at again by time alone.
+pub(crate) fn wake(state: &State, incident: &Incident) -> Option<Time> {
+    if incident.resolved.is_some() {
+        return None;
+    }
+    let first = state
+        .policy
+        .notify
+        .receivers
+        .iter()
+        .filter(|receiver| receiver.heal_first > Span::ZERO)
+        .map(|receiver| incident.opened + receiver.heal_first)
+        .filter(|at| *at > state.now)
+        .min();
+    let acked = incident.acked.as_ref().map(|(_, until)| *until);
+    incident.notify_at.into_iter().chain(first).chain(acked).min()
+}
+
+/// Ids of the messages that may be attempted: per channel and incident only the oldest, so that an
+/// end never overtakes its beginning.
+fn heads(state: &State) -> Vec<(Time, u64)> {
+    let mut seen = BTreeSet::new();
+    let waiting = |out: &&Outgoing| matches!(out.delivery, Delivery::Queued | Delivery::Sending);
+    state
+        .outbox
+        .values()
+        .filter(waiting)
+        .filter(|out| seen.insert((out.message.channel.clone(), out.message.incident)))
+        .filter(|out| out.delivery == Delivery::Queued)
+        .map(|out| (out.next_at, out.message.id))
+        .collect()
+}
+
+/// When the next attempt is due.
+pub(crate) fn outbox_wake(state: &State) -> Option<Time> {
+    heads(state).into_iter().map(|(at, _)| at).min()
+}
+
+/// Names of the receivers that are told of this alert.
+pub(crate) fn receivers(state: &State, alert: &Alert) -> Vec<String> {
+    let labels = &alert.finding.labels;
+    let all = || state.policy.notify.receivers.iter().map(|r| r.name.clone()).collect();
+    match state.policy.notify.routes.iter().find(|route| route.matchers.matches(labels)) {
+        Some(route) => route.receivers.clone(),
+        None => all(),
+    }
+}
+
+/// Why an alert is muted just now, if it is.
+pub(crate) fn muted(state: &State, labels: &Labels) -> Option<String> {
+    let silence = state.silences.values().find(|silence| silence.matchers.matches(labels));
+    let hold = state.holds.values().find(|hold| hold.matchers.matches(labels));
+    silence
+        .map(|s| format!("silenced by {} ({}): {}", s.by, s.matchers, s.comment))
+        .or_else(|| hold.map(|h| format!("held by {} ({}): {}", h.by, h.matchers, h.comment)))
+}
+
+fn message_alert(alert: &Alert) -> MessageAlert {
+    let ended = alert.state == AlertState::Resolved;
+    MessageAlert {
+        labels: alert.finding.labels.clone(),
+        annotations: alert.finding.annotations.clone(),
+        status: if ended { MessageStatus::Resolved } else { MessageStatus::Firing },
+        starts_at: alert.fired_at.unwrap_or(alert.active_at),
+        ends_at: alert.resolved_at,
+    }
+}
+
+impl Cx<'_> {
+    /// Puts what must be told into the outbox, and asks for the attempts that are due.
+    pub(crate) fn notices(&mut self) {
+        let now = self.now;
+        let open: Vec<u64> = self
+            .state
+            .incidents
+            .values()
+            .filter(|incident| incident.resolved.is_none())
+            .map(|incident| incident.id)
+            .collect();
+        for id in open {
+            self.tell_firing(id);
+            if let Some(incident) = self.state.incidents.get_mut(&id) {
+                if incident.notify_at.is_some_and(|at| at <= now) {
+                    incident.notify_at = None;
+                }
+                if incident.acked.as_ref().is_some_and(|(_, until)| *until <= now) {
+                    incident.acked = None;
+                    incident.say(now, EntryKind::Person, "the ack ran out");
+                }
+            }
+        }
+        let owed: Vec<u64> = self
+            .state
+            .incidents
+            .values()
+            .filter(|incident| incident.resolved.is_some() && !incident.told.is_empty())
+            .map(|incident| incident.id)
+            .collect();
+        for id in owed {
+            self.tell_end(id);
+        }
+        self.send_due();
+    }
+
+    /// Tells every receiver what it has not heard yet.
+    fn tell_firing(&mut self, id: u64) {
+        let now = self.now;
+        let Some(incident) = self.state.incidents.get(&id) else { return };
+        if incident.notify_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let healing = self.state.recoveries.values().any(|recovery| {
+            recovery.incident == id
+                && !matches!(recovery.phase, Phase::Shadow { .. } | Phase::Exhausted { .. })
+        });
+        let firing: Vec<&Alert> = incident
+            .alerts
+            .iter()
+            .filter_map(|key| self.state.alerts.get(key))
+            .filter(|alert| alert.state == AlertState::Firing)
+            .filter(|alert| muted(self.state, &alert.finding.labels).is_none())
+            .collect();
+        let mut news = Vec::new();
+        for receiver in &self.state.policy.notify.receivers {
+            let patient = receiver.heal_first > Span::ZERO
+                && healing
+                && incident.escalated.is_none()
+                && now < incident.opened + receiver.heal_first;
+            if patient {
+                continue;
+            }
+            let told = incident.told.get(&receiver.name);
+            let fresh: Vec<&Alert> = firing
+                .iter()
+                .copied()
+                .filter(|alert| alert.level() >= receiver.min_level)
+                .filter(|alert| told.is_none_or(|told| !told.contains_key(&alert.key)))
+                .filter(|alert| receivers(self.state, alert).contains(&receiver.name))
+                .filter(|alert| !about_itself(alert, receiver))
+                .collect();
+            if !fresh.is_empty() {
+                let alerts: Vec<(String, MessageAlert)> =
+                    fresh.iter().map(|alert| (alert.key.clone(), message_alert(alert))).collect();
+                news.push((receiver.clone(), alerts));
+            }
+        }
+        let (title, level) = (incident.title.clone(), incident.level);
+        for (receiver, alerts) in news {
+            self.enqueue(id, &receiver, MessageStatus::Firing, level, &title, alerts);
+        }
+    }
+
+    /// Calls for a person, once per incident, also where the incident was told before.
+    pub(crate) fn notify_escalation(&mut self, id: u64, alert: &str, escalate: &Escalate) {
+        let Some(alert) = self.state.alerts.get(alert) else { return };
+        let Some(incident) = self.state.incidents.get(&id) else { return };
+        let names =
+            if escalate.to.is_empty() { receivers(self.state, alert) } else { escalate.to.clone() };
+        let mut call = message_alert(alert);
+        call.labels = call
+            .labels
+            .with(ESCALATION, "needs-person")
+            .with("severity", escalate.severity.as_str());
+        call.starts_at = self.now;
+        let why = incident.escalated.clone().unwrap_or_else(String::new);
+        call.annotations = call.annotations.with("description", &why);
+        let title = format!("needs a person: {}", incident.title);
+        let key = format!("{}\u{1f}{ESCALATION}", alert.key);
+        let muted = muted(self.state, &alert.finding.labels);
+        let all = self.state.policy.notify.receivers.clone();
+        if let Some(why) = muted {
+            let now = self.now;
+            if let Some(incident) = self.state.incidents.get_mut(&id) {
+                incident.say(now, EntryKind::Told, format!("nobody was called: {why}"));
+            }
+            return;
+        }
+        for receiver in all.iter().filter(|receiver| names.contains(&receiver.name)) {
+            let alerts = vec![(key.clone(), call.clone())];
+            self.enqueue(id, receiver, MessageStatus::Firing, escalate.severity, &title, alerts);
+        }
+    }
+
+    /// Tells the end to whoever was told the beginning, even if muted or routed elsewhere by now.
+    fn tell_end(&mut self, id: u64) {
+        let Some(incident) = self.state.incidents.get_mut(&id) else { return };
+        let told = std::mem::take(&mut incident.told);
+        let ended = incident.resolved;
+        let (level, healed) = (incident.level, incident.healed);
+        let title = match healed {
+            true => format!("healed: {}", incident.title),
+            false => format!("over: {}", incident.title),
+        };
+        for (name, labels) in told {
+            let known = self.state.policy.notify.receivers.iter().find(|r| r.name == name).cloned();
+            let Some(receiver) = known else { continue };
+            let alerts = labels
+                .into_iter()
+                .map(|(key, labels)| {
+                    let alert = self.state.alerts.get(
+                        key.split_once(&format!("\u{1f}{ESCALATION}"))
+                            .map_or(key.as_str(), |(k, _)| k),
+                    );
+                    let mut told = match alert {
+                        Some(alert) => message_alert(alert),
+                        None => MessageAlert {
+                            labels: labels.clone(),
+                            annotations: Labels::default(),
+                            status: MessageStatus::Resolved,
+                            starts_at: self.now,
+                            ends_at: ended,
+                        },
+                    };
+                    told.labels = labels;
+                    told.status = MessageStatus::Resolved;
+                    told.ends_at = told.ends_at.or(ended);
+                    (key, told)
+                })
+                .collect();
+            self.enqueue(id, &receiver, MessageStatus::Resolved, level, &title, alerts);
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        id: u64,
+        receiver: &ReceiverPolicy,
+        status: MessageStatus,
+        level: Level,
+        title: &str,
+        alerts: Vec<(String, MessageAlert)>,
+    ) {
+        let now = self.now;
+        let Some(incident) = self.state.incidents.get_mut(&id) else { return };
+        if status == MessageStatus::Firing {
+            let told = incident.told.entry(receiver.name.clone()).or_default();
+            told.extend(alerts.iter().map(|(key, alert)| (key.clone(), alert.labels.clone())));
+        }
+        let left_out = alerts.len().saturating_sub(ALERTS_PER_MESSAGE);
+        let mut text = crate::view::lines(&incident.timeline, 30).join("\n");
+        if left_out > 0 {
+            text.push_str(&format!("\n{left_out} more alerts are not listed here"));
+        }
+        let shared = shared_labels(alerts.iter().map(|(_, alert)| &alert.labels));
+        let alerts: Vec<MessageAlert> =
+            alerts.into_iter().take(ALERTS_PER_MESSAGE).map(|(_, alert)| alert).collect();
+        for (channel, send_resolved) in &receiver.channels {
+            if status == MessageStatus::Resolved && !send_resolved {
+                continue;
+            }
+            let message = Message {
+                id: self.state.next_id(),
+                incident: id,
+                receiver: receiver.name.clone(),
+                channel: channel.clone(),
+                status,
+                level,
+                title: title.to_owned(),
+                text: text.clone(),
+                group_labels: shared.clone(),
+                alerts: alerts.clone(),
+                created: now,
+            };
+            let out = Outgoing {
+                delivery: Delivery::Queued,
+                tries: 0,
+                next_at: now,
+                attempts: std::collections::VecDeque::new(),
+                message,
+            };
+            self.state.outbox.insert(out.message.id, out);
+        }
+    }
+
+    fn send_due(&mut self) {
+        let now = self.now;
+        for (at, id) in heads(self.state) {
+            let Some(out) = self.state.outbox.get_mut(&id).filter(|_| at <= now) else { continue };
+            out.delivery = Delivery::Sending;
+            out.tries += 1;
+            let effect = crate::Effect::Send { message: out.message.clone(), number: out.tries };
+            self.out.push(effect);
+        }
+    }
+
+    pub(crate) fn attempted(&mut self, attempt: &Attempt) {
+        let now = self.now;
+        let Some(out) = self.state.outbox.get_mut(&attempt.message) else { return };
+        if out.delivery != Delivery::Sending {
+            return; // A second word on an attempt that is decided.
+        }
+        if out.attempts.len() >= ATTEMPTS_KEPT {
+            out.attempts.pop_front();
+        }
+        out.attempts.push_back(attempt.clone());
+        out.delivery = match attempt.outcome {
+            AttemptOutcome::Accepted => Delivery::Accepted,
+            AttemptOutcome::Rejected => Delivery::Rejected,
+            AttemptOutcome::Retry if now.since(out.message.created) >= GIVE_UP => Delivery::GaveUp,
+            AttemptOutcome::Retry => Delivery::Queued,
+        };
+        out.next_at = now
+            + pause(out.tries).max(attempt.retry_after.unwrap_or(Span::ZERO).min(Span::hours(1)));
+        let (delivery, tries, channel) = (out.delivery, out.tries, out.message.channel.clone());
+        let (id, what) = (out.message.incident, out.message.title.clone());
+        let late = now.since(out.message.created);
+        let text = match delivery {
+            Delivery::Accepted if tries > 1 => Some(format!(
+                "{channel} took \"{what}\" at attempt {tries}, {late} late: {}",
+                attempt.said
+            )),
+            Delivery::Accepted => Some(format!("{channel} took \"{what}\": {}", attempt.said)),
+            Delivery::Rejected => {
+                Some(format!("{channel} refuses \"{what}\" for good: {}", attempt.said))
+            }
+            Delivery::GaveUp => Some(format!("gave up telling {channel}: {}", attempt.said)),
+            Delivery::Queued if tries == 1 => {
+                Some(format!("{channel} did not take \"{what}\", trying again: {}", attempt.said))
+            }
+            Delivery::Queued | Delivery::Sending => None,
+        };
+        if let (Some(text), Some(incident)) = (text, self.state.incidents.get_mut(&id)) {
+            incident.say(now, EntryKind::Told, text);
+        }
+        let verdict = match delivery {
+            Delivery::Accepted => Verdict::Clear,
+            Delivery::Rejected | Delivery::GaveUp => Verdict::Holds,
+            _ if tries >= FAILING_TRIES => Verdict::Holds,
+            _ => return,
+        };
+        let labels =
+            [("alertname", "ChannelFailing"), ("severity", "error"), ("channel", channel.as_str())];
+        let said = match verdict {
+            Verdict::Clear => format!("{channel} takes messages"),
+            _ => format!("{channel} does not take messages: {}", attempt.said),
+        };
+        self.found_own("ChannelFailing", labels.into(), verdict, said);
+    }
+}
+
+/// Whether the alert says that this very receiver's channel fails: telling it so cannot work.
+fn about_itself(alert: &Alert, receiver: &ReceiverPolicy) -> bool {
+    alert.finding.rule == "daruma/ChannelFailing"
+        && receiver.channels.iter().any(|(name, _)| name == alert.finding.labels.get("channel"))
+}
+
+fn shared_labels<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
+    let Some(first) = sets.next() else { return Labels::default() };
+    let mut shared: BTreeMap<String, String> = first.to_map();
+    for labels in sets {
+        shared.retain(|name, value| labels.get(name) == value);
+    }
+    shared.into_iter().collect()
+}

@@ -1,0 +1,746 @@
+//! The life of one recovery: confirming → acting → verifying → healed, or backing off and trying
+//! wider, or exhausted and a person is told.
+//!
+//! Never: an act before enough fresh witnesses agreed; an act that the envelope forbids; a second act
+//! because the outcome of the first is unknown; a repair called proven on anything observed before
+//! the act ended.
+
+use daruma_model::{
+    ActionEnd, ActionId, ActionOutcome, ActionRequest, Labels, Observation, Span, Time, Verdict,
+};
+
+use crate::core::Cx;
+use crate::envelope::{self, Blocked};
+use crate::incidents::dependencies;
+use crate::state::ActRecord;
+use crate::{
+    Alert, AlertState, Breaker, CheckConfig, Effect, Entry, EntryKind, Mode, Phase, Recovery, Role,
+    Runbook, State, Vote, Watch, WatchCheck, Witness,
+};
+
+/// How long after an action's own timeout its outcome is waited for: the performer needs a moment to
+/// end a process group that does not obey.
+const OUTCOME_GRACE: Span = Span::secs(15);
+/// How long at least alerts may take to clear after the repair is proved: their rules look back.
+const SETTLE_MIN: Span = Span::secs(30);
+/// How often a waiting recovery looks again at the latest.
+const WAIT_LOOK: Span = Span::secs(10);
+/// Acts remembered for budgets.
+const ACTS_MAX: usize = 5_000;
+
+fn key(runbook: &str, target: &str) -> String {
+    format!("{runbook}\u{1f}{target}")
+}
+
+/// When a recovery moves by time alone.
+pub(crate) fn wake(state: &State, recovery: &Recovery) -> Option<Time> {
+    match &recovery.phase {
+        Phase::Confirming { since } => {
+            Some(*since + state.policy.runbook(&recovery.runbook)?.confirm.within)
+        }
+        Phase::Waiting { until, .. }
+        | Phase::Unconfirmed { until }
+        | Phase::BackingOff { until }
+        | Phase::Healed { until, .. } => Some(*until),
+        Phase::Acting { deadline, .. } | Phase::Verifying { deadline, .. } => Some(*deadline),
+        Phase::Shadow { .. } | Phase::Exhausted { .. } => None,
+    }
+}
+
+fn target(runbook: &Runbook, alert: &Alert) -> String {
+    let labels = &alert.finding.labels;
+    let named = |names: &[&str]| {
+        let values: Vec<&str> =
+            names.iter().map(|n| labels.get(n)).filter(|v| !v.is_empty()).collect();
+        values.join("/")
+    };
+    let wanted: Vec<&str> = runbook.target.iter().map(String::as_str).collect();
+    let found = if wanted.is_empty() { named(&["service", "instance"]) } else { named(&wanted) };
+    if found.is_empty() { format!("alert {:016x}", labels.fingerprint()) } else { found }
+}
+
+/// Whether an alert that this runbook is for says, on evidence, that the target is ill.
+fn still_ill(state: &State, runbook: &Runbook, wanted: &str) -> bool {
+    state.alerts.values().any(|alert| {
+        alert.state == AlertState::Firing
+            && alert.holds()
+            && runbook.matchers.matches(&alert.finding.labels)
+            && target(runbook, alert) == wanted
+    })
+}
+
+/// The same, where missing evidence leaves it as it was.
+fn may_be_ill(state: &State, runbook: &Runbook, wanted: &str) -> bool {
+    state.alerts.values().any(|alert| {
+        alert.state == AlertState::Firing
+            && alert.clear_since.is_none()
+            && runbook.matchers.matches(&alert.finding.labels)
+            && target(runbook, alert) == wanted
+    })
+}
+
+/// The questions to ask before acting (`confirm`, `only_if`, `unless`, dependencies).
+fn questions(
+    state: &State,
+    runbook: &Runbook,
+    step: usize,
+    service: &str,
+) -> Vec<(Role, CheckConfig, Verdict)> {
+    let confirm: Vec<(Role, CheckConfig, Verdict)> = if runbook.confirm.checks.is_empty() {
+        // No witnesses named: the post-condition must be seen to fail, or there is nothing to repair.
+        let step = &runbook.steps[step.min(runbook.steps.len() - 1)];
+        step.verify.all().into_iter().map(|c| (Role::Confirm, c, Verdict::Clear)).collect()
+    } else {
+        let fault =
+            |c: &CheckConfig| if c.expr.is_some() { Verdict::Holds } else { Verdict::Clear };
+        runbook.confirm.checks.iter().map(|c| (Role::Confirm, c.clone(), fault(c))).collect()
+    };
+    let only_if = runbook.only_if.iter().map(|c| (Role::OnlyIf, c.clone(), Verdict::Holds));
+    let unless = runbook.unless.iter().map(|c| (Role::Unless, c.clone(), Verdict::Holds));
+    let services = dependencies(state, service);
+    let on = state.policy.recover.services.iter().filter(|s| services.contains(s.name.as_str()));
+    let on = on.filter_map(|s| {
+        let check = s.check.clone()?;
+        let ill = if check.expr.is_some() { Verdict::Holds } else { Verdict::Clear };
+        Some((Role::Dependency(s.name.clone()), check, ill))
+    });
+    confirm.into_iter().chain(only_if).chain(unless).chain(on).collect()
+}
+
+impl Cx<'_> {
+    /// Starts what is called for and moves what is at work, until nothing moves any more.
+    pub(crate) fn recoveries(&mut self) {
+        self.start_recoveries();
+        for key in self.state.recoveries.keys().cloned().collect::<Vec<_>>() {
+            // A recovery passes through few phases in one instant; the bound only guards the loop.
+            for _ in 0..8 {
+                if !self.progress(&key) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn start_recoveries(&mut self) {
+        let mut wanted = Vec::new();
+        let open = self.state.incidents.values().filter(|i| i.resolved.is_none());
+        for key in open.flat_map(|incident| &incident.alerts) {
+            let Some(alert) = self.state.alerts.get(key) else { continue };
+            if alert.state != AlertState::Firing || !alert.holds() {
+                continue;
+            }
+            for (order, runbook) in self.state.policy.recover.runbooks.iter().enumerate() {
+                if envelope::mode(self.state, runbook) != Mode::Off
+                    && runbook.matchers.matches(&alert.finding.labels)
+                {
+                    let target = target(runbook, alert);
+                    if !self.state.recoveries.contains_key(&self::key(&runbook.name, &target)) {
+                        wanted.push((order, alert.key.clone(), target));
+                    }
+                }
+            }
+        }
+        wanted.sort();
+        for (order, alert, target) in wanted {
+            let runbook = self.state.policy.recover.runbooks[order].clone();
+            let key = self::key(&runbook.name, &target);
+            if self.state.recoveries.contains_key(&key) {
+                continue; // A second alert about the same target.
+            }
+            let Some((service, incident)) = self
+                .state
+                .alerts
+                .get(&alert)
+                .and_then(|alert| Some((alert.service().to_owned(), alert.incident?)))
+            else {
+                continue;
+            };
+            let recovery = Recovery {
+                id: self.state.next_id(),
+                runbook: runbook.name.clone(),
+                target,
+                service,
+                incident,
+                alert,
+                phase: Phase::Confirming { since: self.now },
+                step: 0,
+                attempt: 0,
+                no_help: 0,
+                watch: None,
+                witnesses: Vec::new(),
+                outcome: None,
+                started: self.now,
+            };
+            self.state.recoveries.insert(key.clone(), recovery);
+            self.ask_witnesses(&key);
+        }
+    }
+
+    /// One move of one recovery; `false` when it stays where it is.
+    fn progress(&mut self, key: &str) -> bool {
+        let now = self.now;
+        let Some(recovery) = self.state.recoveries.get(key) else { return false };
+        let Some(runbook) = self.state.policy.runbook(&recovery.runbook).cloned() else {
+            return false;
+        };
+        let ill = still_ill(self.state, &runbook, &recovery.target);
+        let gone = !may_be_ill(self.state, &runbook, &recovery.target);
+        match recovery.phase.clone() {
+            Phase::Acting { deadline, .. } if now >= deadline => {
+                self.verify(key, now, "its outcome never came");
+                true
+            }
+            Phase::Acting { .. } => false,
+            Phase::Verifying { deadline, .. } => self.progress_verifying(key, &runbook, deadline),
+            Phase::Healed { until, .. } if now >= until && ill => {
+                self.not_helped(
+                    key,
+                    &runbook,
+                    "the post-condition holds, but the alert still fires",
+                );
+                true
+            }
+            // Kept until its incident closes, or for a fault that came back after it was over.
+            Phase::Healed { .. } if gone && self.incident_over(key) => {
+                self.remove_recovery(key);
+                false
+            }
+            Phase::Healed { .. } => false,
+            _ if gone => {
+                self.gone_by_itself(key);
+                false
+            }
+            Phase::Confirming { since } => self.progress_confirming(key, &runbook, since, ill),
+            Phase::Unconfirmed { until } | Phase::BackingOff { until } if now >= until && ill => {
+                self.set(key, Phase::Confirming { since: now });
+                self.ask_witnesses(key);
+                true
+            }
+            Phase::Unconfirmed { .. } | Phase::BackingOff { .. } => {
+                // Due but without evidence either way: look again in a while.
+                let recovery = self.state.recoveries.get_mut(key);
+                if let Some(Recovery {
+                    phase: Phase::Unconfirmed { until } | Phase::BackingOff { until },
+                    ..
+                }) = recovery
+                    && *until <= now
+                {
+                    *until = now + WAIT_LOOK;
+                }
+                false
+            }
+            Phase::Waiting { since, why, until } => {
+                let recovery = &self.state.recoveries[key];
+                match envelope::may_act(self.state, &runbook, recovery) {
+                    Ok(()) if ill => {
+                        // What held a while ago need not hold now: confirm afresh.
+                        self.set(key, Phase::Confirming { since: now });
+                        self.ask_witnesses(key);
+                        true
+                    }
+                    Ok(()) => {
+                        if until <= now {
+                            self.set(key, Phase::Waiting { since, why, until: now + WAIT_LOOK });
+                        }
+                        false
+                    }
+                    Err(blocked) => {
+                        self.wait(key, &runbook, since, blocked);
+                        false
+                    }
+                }
+            }
+            Phase::Shadow { .. } | Phase::Exhausted { .. } => false,
+        }
+    }
+
+    fn incident_over(&self, key: &str) -> bool {
+        let id = self.state.recoveries[key].incident;
+        self.state.incidents.get(&id).is_none_or(|incident| incident.resolved.is_some())
+    }
+
+    fn set(&mut self, key: &str, phase: Phase) {
+        if let Some(recovery) = self.state.recoveries.get_mut(key) {
+            recovery.phase = phase;
+        }
+    }
+
+    /// Writes into the story of the recovery's incident.
+    fn tell(&mut self, key: &str, kind: EntryKind, text: String, detail: Option<String>) {
+        let now = self.now;
+        let id = self.state.recoveries.get(key).map(|recovery| recovery.incident);
+        if let Some(incident) = id.and_then(|id| self.state.incidents.get_mut(&id)) {
+            incident.tell(Entry { at: now, kind, text, evidence: None, detail });
+        }
+    }
+
+    fn stop_watching(&mut self, key: &str) {
+        if let Some(watch) = self.state.recoveries.get_mut(key).and_then(|r| r.watch.take()) {
+            self.out.push(Effect::Unwatch(watch.id));
+        }
+    }
+
+    fn watch(&mut self, key: &str, questions: Vec<(Role, CheckConfig, Verdict)>, after: Time) {
+        self.stop_watching(key);
+        let id = self.state.next_id();
+        let Some(recovery) = self.state.recoveries.get_mut(key) else { return };
+        let labels = match self.state.alerts.get(&recovery.alert) {
+            Some(alert) => alert.finding.labels.clone(),
+            None => Labels::default(),
+        };
+        let mut checks = Vec::new();
+        recovery.witnesses.clear();
+        for (role, config, counts_when) in questions {
+            // The policy was validated at load, so a check that is no check cannot be here.
+            let Ok(check) = config.check(&labels, &recovery.runbook) else { continue };
+            let need_in_row = match role {
+                Role::Confirm => config.fails.unwrap_or(1).max(1),
+                _ => 1,
+            };
+            recovery.witnesses.push(Witness {
+                role,
+                title: check.title(),
+                counts_when,
+                need_in_row,
+                in_row: 0,
+                since: None,
+                last: None,
+            });
+            checks.push(WatchCheck { check, every: config.every() });
+        }
+        let watch = Watch { id, checks, after, labels };
+        recovery.watch = Some(watch.clone());
+        self.out.push(Effect::Watch(watch));
+    }
+
+    fn ask_witnesses(&mut self, key: &str) {
+        let Some(recovery) = self.state.recoveries.get(key) else { return };
+        let Some(runbook) = self.state.policy.runbook(&recovery.runbook) else { return };
+        let questions = questions(self.state, runbook, recovery.step, &recovery.service);
+        self.watch(key, questions, self.now);
+    }
+
+    pub(crate) fn observed(&mut self, seen: &Observation) {
+        let by_watch = |r: &&mut Recovery| r.watch.as_ref().is_some_and(|w| w.id == seen.watch);
+        let Some(recovery) = self.state.recoveries.values_mut().find(by_watch) else { return };
+        let after = recovery.watch.as_ref().map_or(Time::MAX, |watch| watch.after);
+        let verifying = matches!(recovery.phase, Phase::Verifying { .. });
+        let Some(witness) = recovery.witnesses.get_mut(seen.check) else { return };
+        // What was observed before it was asked for proves nothing now, nor does an older answer
+        // that comes after a newer one.
+        if seen.at <= after || witness.last.as_ref().is_some_and(|last| last.at >= seen.at) {
+            return;
+        }
+        if seen.verdict == witness.counts_when {
+            witness.in_row = witness.in_row.saturating_add(1);
+            witness.since = witness.since.or(Some(seen.at));
+        } else if seen.verdict != Verdict::Unknown || verifying {
+            // Unknown counts for neither side; but health must be seen without a break.
+            witness.in_row = 0;
+            witness.since = None;
+        }
+        witness.last = Some(Vote {
+            at: seen.at,
+            verdict: seen.verdict,
+            said: seen.evidence.summary.chars().take(300).collect(),
+        });
+    }
+
+    fn progress_confirming(
+        &mut self,
+        key: &str,
+        runbook: &Runbook,
+        since: Time,
+        ill: bool,
+    ) -> bool {
+        let now = self.now;
+        let recovery = &self.state.recoveries[key];
+        let with =
+            |wanted: fn(&Role) -> bool| recovery.witnesses.iter().filter(move |w| wanted(&w.role));
+        let votes: Vec<&Witness> = with(|r| *r == Role::Confirm).filter(|w| w.votes()).collect();
+        let need = runbook.confirm_need();
+        let applies = with(|r| *r == Role::OnlyIf).all(Witness::counts_now);
+        let heard =
+            with(|r| matches!(r, Role::Unless | Role::Dependency(_))).all(|w| w.last.is_some());
+        let veto =
+            with(|r| matches!(r, Role::Unless | Role::Dependency(_))).find(|w| w.counts_now());
+        if votes.len() >= need && applies && heard && veto.is_none() && ill {
+            let of = with(|r| *r == Role::Confirm).count();
+            let said: Vec<&str> = votes
+                .iter()
+                .filter_map(|w| w.last.as_ref())
+                .map(|vote| vote.said.as_str())
+                .collect();
+            let text = format!("confirmed by {} of {of} witnesses", votes.len());
+            let detail = said.join("\n");
+            self.tell(key, EntryKind::Confirmed, text, Some(detail));
+            return self.decide(key, runbook);
+        }
+        if now < since + runbook.confirm.within {
+            return false;
+        }
+        let of = with(|r| *r == Role::Confirm).count();
+        let text = match veto {
+            Some(w) => {
+                let said = w.last.as_ref().map_or("", |vote| vote.said.as_str());
+                match &w.role {
+                    Role::Dependency(on) => {
+                        format!("not touched: {on}, on which it depends, is ill: {said}")
+                    }
+                    _ => format!("not touched, because of {}: {said}", w.title),
+                }
+            }
+            None if !applies => {
+                "not touched: the conditions under `only_if` do not hold".to_owned()
+            }
+            None => {
+                format!("not confirmed: {} of {of} witnesses agree, {need} are needed", votes.len())
+            }
+        };
+        let known = self.state.incidents.get(&recovery.incident).is_some_and(|incident| {
+            incident.timeline.iter().rev().take(6).any(|entry| entry.text == text)
+        });
+        if !known {
+            self.tell(key, EntryKind::Decided, text, None);
+        }
+        self.stop_watching(key);
+        self.set(key, Phase::Unconfirmed { until: now + runbook.confirm.within });
+        false
+    }
+
+    /// Confirmed: act, if the envelope allows it.
+    fn decide(&mut self, key: &str, runbook: &Runbook) -> bool {
+        let now = self.now;
+        let recovery = &self.state.recoveries[key];
+        match envelope::may_act(self.state, runbook, recovery) {
+            Err(blocked) => {
+                self.stop_watching(key);
+                self.wait(key, runbook, now, blocked);
+                false
+            }
+            Ok(()) if envelope::mode(self.state, runbook) == Mode::Shadow => {
+                let action = &runbook.steps[recovery.step].action;
+                let text =
+                    format!("in shadow mode: would run `{action}` on {} now", recovery.target);
+                self.tell(key, EntryKind::Decided, text, None);
+                self.stop_watching(key);
+                self.set(key, Phase::Shadow { at: now });
+                false
+            }
+            Ok(()) => {
+                self.act(key, runbook);
+                false
+            }
+        }
+    }
+
+    fn wait(&mut self, key: &str, runbook: &Runbook, since: Time, blocked: Blocked) {
+        let now = self.now;
+        let escalate_at = since + runbook.escalate.after;
+        let recovery = &self.state.recoveries[key];
+        let news = match &recovery.phase {
+            Phase::Waiting { why, .. } => *why != blocked.why,
+            _ => true,
+        };
+        if news {
+            self.tell(key, EntryKind::Decided, format!("not acting: {}", blocked.why), None);
+        }
+        if blocked.tell || now >= escalate_at {
+            self.escalate(key, runbook, &blocked.why);
+        }
+        let mut until = blocked.until.unwrap_or(Time::MAX).min(now + WAIT_LOOK);
+        if escalate_at > now {
+            until = until.min(escalate_at);
+        }
+        let until = until.max(now + Span::millis(1));
+        self.set(key, Phase::Waiting { since, why: blocked.why, until });
+    }
+
+    fn act(&mut self, key: &str, runbook: &Runbook) {
+        let now = self.now;
+        self.stop_watching(key);
+        self.state.last_fence += 1;
+        let fence = self.state.last_fence;
+        let recovery = &self.state.recoveries[key];
+        let step = &runbook.steps[recovery.step];
+        let Some(spec) = self.state.policy.recover.actions.get(&step.action) else { return };
+        let timeout = step.timeout.unwrap_or(spec.timeout).min(spec.timeout);
+        let used = envelope::used(self.state, runbook, &recovery.target);
+        let text = format!("run `{}` on {}: {used}", step.action, recovery.target);
+        let detail = spec.argv.join(" ");
+        let labels =
+            self.state.alerts.get(&recovery.alert).map(|alert| alert.finding.labels.clone());
+        let id = ActionId {
+            incident: recovery.incident,
+            recovery: recovery.id,
+            step: recovery.step,
+            attempt: recovery.attempt + 1,
+            fence,
+        };
+        let incident = self.state.incidents.get(&recovery.incident).map(|incident| {
+            serde_json::json!({
+                "id": incident.id,
+                "title": incident.title,
+                "group": incident.group,
+                "level": incident.level,
+                "opened": incident.opened,
+                "labels": labels,
+                "timeline": crate::view::lines(&incident.timeline, 50),
+            })
+        });
+        let request = ActionRequest {
+            id: id.clone(),
+            action: step.action.clone(),
+            target: recovery.target.clone(),
+            labels: labels.unwrap_or_else(Labels::default),
+            runbook: runbook.name.clone(),
+            timeout,
+            incident: incident.unwrap_or(serde_json::Value::Null),
+        };
+        let record =
+            ActRecord { at: now, runbook: runbook.name.clone(), target: recovery.target.clone() };
+        self.state.acts.push_back(record);
+        if self.state.acts.len() > ACTS_MAX {
+            self.state.acts.pop_front();
+        }
+        self.tell(key, EntryKind::Decided, text, Some(detail));
+        if let Some(recovery) = self.state.recoveries.get_mut(key) {
+            recovery.attempt += 1;
+            recovery.outcome = None;
+            let deadline = now + timeout + OUTCOME_GRACE;
+            recovery.phase = Phase::Acting { action: id, since: now, deadline };
+        }
+        self.out.push(Effect::Act(request));
+    }
+
+    pub(crate) fn acted(&mut self, outcome: &ActionOutcome) {
+        let at_work = |r: &Recovery| matches!(&r.phase, Phase::Acting { action, .. } if *action == outcome.id);
+        let found = self.state.recoveries.iter().find(|(_, r)| at_work(r));
+        let Some(key) = found.map(|(key, _)| key.clone()) else { return };
+        let took = outcome.ended.since(outcome.started);
+        let output = Some(outcome.output.clone()).filter(|output| !output.trim().is_empty());
+        self.tell(&key, EntryKind::Acted, format!("{} after {took}", outcome.end), output);
+        if let Some(recovery) = self.state.recoveries.get_mut(&key) {
+            recovery.outcome = Some(outcome.clone());
+        }
+        let Some(runbook) =
+            self.state.policy.runbook(&self.state.recoveries[&key].runbook).cloned()
+        else {
+            return;
+        };
+        match &outcome.end {
+            ActionEnd::NotStarted(why) if why == RESTARTED => {
+                // Decided, but certainly never begun: confirm afresh; it may still be needed.
+                let now = self.now;
+                self.set(&key, Phase::Confirming { since: now });
+                self.ask_witnesses(&key);
+            }
+            ActionEnd::NotStarted(why) => self.not_helped(&key, &runbook, why),
+            ActionEnd::Aborted => {
+                self.set(&key, Phase::Exhausted { why: "aborted".into() });
+            }
+            _ => self.verify(&key, outcome.ended, ""),
+        }
+    }
+
+    fn verify(&mut self, key: &str, after: Time, why: &str) {
+        let now = self.now;
+        let Some(recovery) = self.state.recoveries.get(key) else { return };
+        let Some(runbook) = self.state.policy.runbook(&recovery.runbook) else { return };
+        let verify = runbook.steps[recovery.step.min(runbook.steps.len() - 1)].verify.clone();
+        if !why.is_empty() {
+            let text = format!("{why}: what it did is unknown, so it is verified and not repeated");
+            self.tell(key, EntryKind::Acted, text, None);
+        }
+        let questions =
+            verify.all().into_iter().map(|c| (Role::Verify, c, Verdict::Holds)).collect();
+        let after = after.max(Time(0));
+        let deadline = now + verify.within;
+        self.set(key, Phase::Verifying { after, deadline, good_since: None });
+        self.watch(key, questions, after);
+    }
+
+    fn progress_verifying(&mut self, key: &str, runbook: &Runbook, deadline: Time) -> bool {
+        let now = self.now;
+        let recovery = &self.state.recoveries[key];
+        let verify = &runbook.steps[recovery.step.min(runbook.steps.len() - 1)].verify;
+        let all_good = recovery.witnesses.iter().all(Witness::votes);
+        // Good from the moment the last witness turned good, proved as far as the least recent
+        // observation reaches: time in which nothing was observed proves nothing.
+        let since = recovery.witnesses.iter().filter_map(|w| w.since).max();
+        let seen = recovery.witnesses.iter().filter_map(|w| w.last.as_ref().map(|v| v.at)).min();
+        let good_since = since.filter(|_| all_good);
+        if let (Some(since), Some(seen)) = (good_since, seen)
+            && seen.since(since) >= verify.for_
+        {
+            let said: Vec<&str> = recovery
+                .witnesses
+                .iter()
+                .filter_map(|w| w.last.as_ref().map(|vote| vote.said.as_str()))
+                .collect();
+            let (text, detail) =
+                (format!("verified: good for {}", seen.since(since)), said.join("\n"));
+            self.healed(key, runbook, text, detail);
+            return false;
+        }
+        if now >= deadline {
+            let bad: Vec<String> = recovery
+                .witnesses
+                .iter()
+                .filter(|w| !w.votes())
+                .map(|w| match &w.last {
+                    Some(vote) => vote.said.clone(),
+                    None => format!("{}: no answer", w.title),
+                })
+                .collect();
+            let why = match bad.is_empty() {
+                true => format!("it was not good for {} without a break", verify.for_),
+                false => bad.join("; "),
+            };
+            self.not_helped(key, runbook, &why);
+            return true;
+        }
+        if let Some(Recovery { phase: Phase::Verifying { good_since: kept, .. }, .. }) =
+            self.state.recoveries.get_mut(key)
+        {
+            *kept = good_since;
+        }
+        false
+    }
+
+    fn healed(&mut self, key: &str, runbook: &Runbook, text: String, detail: String) {
+        let now = self.now;
+        self.stop_watching(key);
+        self.tell(key, EntryKind::Verified, text, Some(detail));
+        let recovery = &self.state.recoveries[key];
+        let within = runbook.steps[recovery.step.min(runbook.steps.len() - 1)].verify.within;
+        self.state.cooldowns.insert(recovery.target.clone(), now + runbook.limits.cooldown);
+        self.state.breakers.remove(&runbook.name);
+        self.set(key, Phase::Healed { at: now, until: now + within.max(SETTLE_MIN) });
+    }
+
+    fn not_helped(&mut self, key: &str, runbook: &Runbook, why: &str) {
+        let now = self.now;
+        self.stop_watching(key);
+        let why: String = why.chars().take(400).collect();
+        self.tell(key, EntryKind::Verified, format!("did not help: {why}"), None);
+        let Some(recovery) = self.state.recoveries.get_mut(key) else { return };
+        recovery.no_help += 1;
+        let half_open = self.state.breakers.contains_key(&runbook.name);
+        if recovery.step + 1 < runbook.steps.len() {
+            recovery.step += 1;
+            recovery.phase = Phase::Confirming { since: now };
+            self.ask_witnesses(key);
+        } else if recovery.no_help >= runbook.limits.no_help.max(1) || half_open {
+            let tried = recovery.no_help;
+            let target = recovery.target.clone();
+            let why = format!("{tried} acts on {target} in a row did not help: {why}");
+            let breaker =
+                self.state.breakers.entry(runbook.name.clone()).or_insert_with(|| Breaker {
+                    opened: now,
+                    half_open_at: now,
+                    targets: std::collections::BTreeSet::new(),
+                    why: String::new(),
+                });
+            breaker.half_open_at = now + runbook.limits.breaker_reset;
+            breaker.targets.insert(target);
+            breaker.why.clone_from(&why);
+            self.escalate(key, runbook, &why);
+            self.set(key, Phase::Exhausted { why });
+        } else {
+            let until = now + runbook.limits.backoff.pause(recovery.no_help);
+            recovery.phase = Phase::BackingOff { until };
+        }
+    }
+
+    fn escalate(&mut self, key: &str, runbook: &Runbook, why: &str) {
+        let recovery = &self.state.recoveries[key];
+        let (id, alert) = (recovery.incident, recovery.alert.clone());
+        let told =
+            self.state.incidents.get(&id).is_none_or(|incident| incident.escalated.is_some());
+        if !told {
+            self.tell(key, EntryKind::Escalated, format!("a person is needed: {why}"), None);
+            if let Some(incident) = self.state.incidents.get_mut(&id) {
+                incident.escalated = Some(why.to_owned());
+                incident.level = incident.level.max(runbook.escalate.severity);
+            }
+            self.notify_escalation(id, &alert, &runbook.escalate);
+        }
+    }
+
+    fn gone_by_itself(&mut self, key: &str) {
+        let recovery = &self.state.recoveries[key];
+        if recovery.attempt == 0 && !matches!(recovery.phase, Phase::Shadow { .. }) {
+            self.tell(
+                key,
+                EntryKind::Decided,
+                "nothing was done: it went away by itself".into(),
+                None,
+            );
+        }
+        self.remove_recovery(key);
+    }
+
+    pub(crate) fn remove_recovery(&mut self, key: &str) {
+        self.stop_watching(key);
+        self.state.recoveries.remove(key);
+    }
+
+    /// Ends a recovery for a reason from outside.
+    pub(crate) fn drop_recovery(&mut self, key: &str, why: &str) {
+        if let Some(Phase::Acting { action, .. }) =
+            self.state.recoveries.get(key).map(|r| r.phase.clone())
+        {
+            self.out.push(Effect::Abort(action));
+        }
+        self.tell(key, EntryKind::Decided, format!("recovery ended: {why}"), None);
+        self.remove_recovery(key);
+    }
+
+    pub(crate) fn abort(&mut self, id: u64, by: &str) {
+        let now = self.now;
+        let Some(incident) = self.state.incidents.get_mut(&id) else { return };
+        incident.aborted = true;
+        incident.say(now, EntryKind::Person, format!("{by} aborted recovery in this incident"));
+        let keys: Vec<String> = self
+            .state
+            .recoveries
+            .iter()
+            .filter(|(_, recovery)| recovery.incident == id)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            match self.state.recoveries[&key].phase.clone() {
+                // The outcome of an act at work is still wanted.
+                Phase::Acting { action, .. } => self.out.push(Effect::Abort(action)),
+                _ => {
+                    self.stop_watching(&key);
+                    self.set(&key, Phase::Exhausted { why: format!("aborted by {by}") });
+                }
+            }
+        }
+    }
+
+    /// After a start of the program: watches are asked for again, and an act without an outcome is
+    /// verified from now on.
+    pub(crate) fn resume_recoveries(&mut self) {
+        let now = self.now;
+        for key in self.state.recoveries.keys().cloned().collect::<Vec<_>>() {
+            match self.state.recoveries[&key].phase.clone() {
+                Phase::Acting { .. } => {
+                    self.verify(&key, now, "the monitor was restarted while it ran")
+                }
+                Phase::Verifying { after, .. } => self.verify(&key, after, ""),
+                Phase::Confirming { .. } => {
+                    self.set(&key, Phase::Confirming { since: now });
+                    self.ask_witnesses(&key);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The reason in [`ActionEnd::NotStarted`] for an act that was decided but certainly never begun,
+/// because the program stopped between the two.
+pub const RESTARTED: &str = "the monitor stopped before it began";
