@@ -127,6 +127,9 @@ pub struct Watch {
     pub checks: Vec<WatchCheck>,
     /// Only what is observed after this counts.
     pub after: Time,
+    /// Verification: what was observed up to `after` must not even be looked at, so that no window
+    /// reaches back over the act. Otherwise (confirmation) a window may, if its newest sample is new.
+    pub blind_before: bool,
     /// The labels of the target, for the record.
     pub labels: Labels,
 }

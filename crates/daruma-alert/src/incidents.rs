@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use daruma_model::Labels;
+
 use crate::core::Cx;
 use crate::{Alert, AlertState, EntryKind, Incident, Phase, State};
 
@@ -19,9 +21,10 @@ pub(crate) fn dependencies<'a>(state: &'a State, service: &str) -> BTreeSet<&'a 
     found
 }
 
-/// What an alert's incident is named after.
-fn group(alert: &Alert) -> String {
-    let labels = &alert.finding.labels;
+/// What the incident of an alert with these labels is named after, e.g. `service web`. Also chooses
+/// its shard of the journal.
+#[must_use]
+pub fn group_of(labels: &Labels) -> String {
     let name = labels.get("alertname");
     match (labels.get("service"), labels.get("instance")) {
         ("", "") => name.to_owned(),
@@ -34,7 +37,7 @@ impl Cx<'_> {
     /// The incident a firing alert belongs to: that of an ill dependency, else the open one of its
     /// own group, else a new one.
     pub(crate) fn incident_for(&mut self, alert: &Alert) -> u64 {
-        let group = group(alert);
+        let group = group_of(&alert.finding.labels);
         let roots: Vec<String> = dependencies(self.state, alert.service())
             .into_iter()
             .map(|on| format!("service {on}"))

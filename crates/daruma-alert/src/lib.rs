@@ -25,6 +25,7 @@ mod why;
 pub use crate::core::Core;
 pub use envelope::Blocked;
 pub use event::{Command, Effect, Event, Watch, WatchCheck};
+pub use incidents::group_of;
 pub use policy::{
     Backoff, CheckConfig, Confirm, Escalate, GlobalLimits, Limits, Mode, NotifyPolicy, Percent,
     Policy, PolicyError, ProbeConfig, Rate, ReceiverPolicy, RecoverConfig, Route, RulePolicy,

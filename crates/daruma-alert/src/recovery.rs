@@ -308,7 +308,8 @@ impl Cx<'_> {
             });
             checks.push(WatchCheck { check, every: config.every() });
         }
-        let watch = Watch { id, checks, after, labels };
+        let blind_before = matches!(recovery.phase, Phase::Verifying { .. });
+        let watch = Watch { id, checks, after, blind_before, labels };
         recovery.watch = Some(watch.clone());
         self.out.push(Effect::Watch(watch));
     }
@@ -492,7 +493,7 @@ impl Cx<'_> {
             id: id.clone(),
             action: step.action.clone(),
             target: recovery.target.clone(),
-            labels: labels.unwrap_or_else(Labels::default),
+            labels: labels.unwrap_or_default(),
             runbook: runbook.name.clone(),
             timeout,
             incident: incident.unwrap_or(serde_json::Value::Null),
