@@ -30,6 +30,8 @@ pub struct View {
     pub sources: Vec<SourceHealth>,
     /// The envelope of every runbook.
     pub envelopes: Vec<EnvelopeView>,
+    /// Names of all loaded rules.
+    pub rules: Vec<String>,
     /// Why no action may start, if the global stop is on.
     pub stopped: Option<String>,
     /// Incidents resolved since the first start.
@@ -169,6 +171,7 @@ impl View {
             ledger: state.outbox.values().rev().cloned().collect(),
             sources,
             envelopes: crate::envelope::views(state),
+            rules: state.policy.rules.keys().cloned().collect(),
             stopped: state.stopped.clone(),
             resolved_total: state.resolved_total,
             healed_total: state.healed_total,
