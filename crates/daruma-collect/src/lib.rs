@@ -1,1 +1,84 @@
-//! Placeholder until the crate's first commit.
+//! Collects signals: one file per kind of source, each on its own schedule, each reporting on its
+//! own health. [`start`] runs what [`Config`] lists; everything arrives as [`Delivery`]s on one
+//! bounded channel.
+//!
+//! | source | file | brings |
+//! |---|---|---|
+//! | a file's age | `file_age.rs` | presence, age, size |
+//! | log files | `logfile.rs` | records, line and byte counts |
+//!
+//! Invariants:
+//! - no source can stop or slow another: each has its own task, and a thread where the system blocks;
+//! - no log line is dropped between file and channel; samples may be, oldest first, and are counted;
+//! - a source that cannot look says so; it never says what it did not see.
+
+use std::collections::BTreeMap;
+
+use daruma_model::Clock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub mod blocking;
+pub mod delivery;
+pub mod file_age;
+pub mod schedule;
+
+pub use delivery::{Delivery, Fingerprint, Outlet, Position, Reporter, Source, Stopping};
+pub use file_age::FileSource;
+pub use schedule::{Every, EveryError, Schedule};
+
+/// The section `collect` of `daruma.yaml`: what to look at.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {}
+
+/// What the collector is given.
+pub struct Context {
+    /// The time.
+    pub clock: Clock,
+    /// Where everything goes. Its bound is what may be in flight.
+    pub deliveries: mpsc::Sender<Delivery>,
+    /// Positions of log files by [`Position::key`], as last made durable.
+    pub positions: BTreeMap<String, Position>,
+}
+
+/// The running sources.
+pub struct Handle {
+    outlet: Outlet,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// Starts every source of `config`. Needs a tokio runtime with time and I/O.
+#[must_use]
+pub fn start(config: Config, context: Context) -> Handle {
+    let Context { clock, deliveries, positions } = context;
+    let (stop, stopping) = watch::channel(false);
+    let outlet = Outlet::new(clock, deliveries, positions, stopping);
+    let mut handle = Handle { outlet, stop, tasks: JoinSet::new() };
+    let Config { files } = config;
+    handle.add(files);
+    handle
+}
+
+impl Handle {
+    fn add<S: Source>(&mut self, sources: impl IntoIterator<Item = S>) {
+        for source in sources {
+            self.tasks.spawn(delivery::supervise(source, self.outlet.clone()));
+        }
+    }
+
+    /// Stops every source and returns the positions up to which log records have been put on the
+    /// channel: where the next [`start`] of this process goes on, while what is still on the
+    /// channel is processed. Waits at most a few seconds for sources that hang in the system.
+    pub async fn shutdown(mut self) -> BTreeMap<String, Position> {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(delivery::STOP_WITHIN, all).await.is_err() {
+            self.tasks.abort_all();
+        }
+        let positions = self.outlet.positions().clone();
+        positions
+    }
+}
