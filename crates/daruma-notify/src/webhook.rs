@@ -1,0 +1,182 @@
+//! Webhooks in the form of Alertmanager's, version 4, so that whatever receives its messages receives
+//! ours; what it has no word for stands under `daruma`.
+
+use std::path::PathBuf;
+
+use daruma_model::{Labels, Message, MessageAlert, MessageStatus, Span, Time};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
+
+use crate::channel::{Channel, Context, Notifier, Open, Reach, Request, Verdict};
+use crate::http::{HttpConfig, place};
+use crate::secret::{Secret, at_most_one};
+use crate::send::TIMEOUT;
+use crate::sign::signature;
+use crate::text::url_secrets;
+
+/// One entry of `webhook_configs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct WebhookConfig {
+    /// Where to post; exactly one of it and `url_file`.
+    #[serde(default)]
+    pub url: Option<Secret>,
+    /// The file that holds the URL, read at each attempt.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// Whether it is told the end.
+    #[serde(default = "WebhookConfig::send_resolved_default")]
+    pub send_resolved: bool,
+    /// At most so many alerts in one message; 0: all.
+    #[serde(default)]
+    pub max_alerts: usize,
+    /// From the connection to the end of the answer; 0 or left out: 10 s.
+    #[serde(default)]
+    pub timeout: Span,
+    /// Authentication and TLS.
+    #[serde(default)]
+    pub http_config: HttpConfig,
+    /// The key of the header `X-Daruma-Signature` (HMAC-SHA256 of the body); at most one of it and
+    /// `secret_file`; neither: no such header.
+    #[serde(default)]
+    pub secret: Option<Secret>,
+    /// The file that holds that key, read at each attempt.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+}
+
+impl WebhookConfig {
+    fn send_resolved_default() -> bool {
+        true
+    }
+
+    fn well_formed(&self) -> Result<(), String> {
+        at_most_one("url", self.url.as_ref(), self.url_file.as_ref())?;
+        at_most_one("secret", self.secret.as_ref(), self.secret_file.as_ref())?;
+        match (&self.url, &self.url_file) {
+            (Some(url), _) => place(url.expose()).map(|_| ()),
+            (None, Some(_)) => Ok(()),
+            (None, None) => Err("one of `url` and `url_file` must be set".to_owned()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for WebhookConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WebhookConfig, D::Error> {
+        let config = WebhookConfig::deserialize(deserializer)?;
+        config.well_formed().map_err(serde::de::Error::custom)?;
+        Ok(config)
+    }
+}
+
+impl Serialize for WebhookConfig {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WebhookConfig::serialize(self, serializer)
+    }
+}
+
+impl Channel for WebhookConfig {
+    fn send_resolved(&self) -> bool {
+        self.send_resolved
+    }
+
+    fn open(&self, context: &Context) -> Result<Open, String> {
+        let url = Secret::either(self.url.as_ref(), self.url_file.as_deref())?
+            .ok_or("one of `url` and `url_file` must be set")?;
+        place(url.expose())?;
+        let key = Secret::either(self.secret.as_ref(), self.secret_file.as_deref())?;
+        let mut secrets = url_secrets(url.expose());
+        secrets.extend(key.clone());
+        let timeout = if self.timeout > Span::ZERO { self.timeout.to_std() } else { TIMEOUT };
+        let reach = self.http_config.reach(timeout, &mut secrets)?;
+        let external_url = context.external_url.clone();
+        let notifier = Webhook { url, key, max_alerts: self.max_alerts, external_url };
+        Ok(Open { notifier: Box::new(notifier), reach: Reach::Http(reach), secrets })
+    }
+}
+
+struct Webhook {
+    url: Secret,
+    key: Option<Secret>,
+    max_alerts: usize,
+    external_url: String,
+}
+
+impl Notifier for Webhook {
+    fn request(&self, message: &Message) -> Request {
+        let body = body(message, self.max_alerts, &self.external_url).to_string().into_bytes();
+        let mut headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("x-daruma-key", message.id.to_string()),
+        ];
+        if let Some(key) = &self.key {
+            headers.push(("x-daruma-signature", signature(key.expose().as_bytes(), &body)));
+        }
+        Request::Post { url: self.url.clone(), headers, body }
+    }
+
+    fn verdict(&self, status: u16, _body: &str) -> Verdict {
+        Verdict::from_status(status)
+    }
+}
+
+fn body(message: &Message, max_alerts: usize, external_url: &str) -> Value {
+    let kept = if max_alerts == 0 { message.alerts.len() } else { max_alerts };
+    let alerts = &message.alerts[..kept.min(message.alerts.len())];
+    let link = match external_url {
+        "" => String::new(),
+        url => format!("{url}/incident/{}", message.incident),
+    };
+    let alert = |alert: &MessageAlert| {
+        json!({
+            "status": status(alert.status),
+            "labels": alert.labels.to_map(),
+            "annotations": alert.annotations.to_map(),
+            "startsAt": rfc3339(alert.starts_at),
+            // Alertmanager's zero time: it has not ended.
+            "endsAt": alert.ends_at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339),
+            "generatorURL": link,
+            "fingerprint": format!("{:016x}", alert.labels.fingerprint()),
+        })
+    };
+    json!({
+        "version": "4",
+        // Stable from the first message of an incident to the last, as receivers pair them by it.
+        "groupKey": format!("{{}}:{{incident=\"{}\"}}", message.incident),
+        "truncatedAlerts": message.alerts.len() - alerts.len(),
+        "status": status(message.status),
+        "receiver": message.receiver,
+        "groupLabels": message.group_labels.to_map(),
+        "commonLabels": common(&message.alerts, |alert| &alert.labels).to_map(),
+        "commonAnnotations": common(&message.alerts, |alert| &alert.annotations).to_map(),
+        "externalURL": external_url,
+        "alerts": alerts.iter().map(alert).collect::<Vec<_>>(),
+        "daruma": {
+            "incident": message.incident,
+            "message": message.id,
+            "level": message.level.as_str(),
+            "title": message.title,
+            "text": message.text,
+        },
+    })
+}
+
+fn status(status: MessageStatus) -> &'static str {
+    match status {
+        MessageStatus::Firing => "firing",
+        MessageStatus::Resolved => "resolved",
+    }
+}
+
+fn common(alerts: &[MessageAlert], of: impl Fn(&MessageAlert) -> &Labels) -> Labels {
+    let Some((first, rest)) = alerts.split_first() else { return Labels::default() };
+    let shared = of(first);
+    shared.filtered(|name| rest.iter().all(|alert| of(alert).get(name) == shared.get(name)))
+}
+
+/// UTC, with as many digits as needed; times beyond what a calendar can say become its ends.
+pub(crate) fn rfc3339(time: Time) -> String {
+    jiff::Timestamp::from_millisecond(time.0)
+        .unwrap_or(if time.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX })
+        .to_string()
+}
