@@ -31,7 +31,10 @@ pub use schedule::{Every, EveryError, Schedule};
 /// The section `collect` of `daruma.yaml`: what to look at.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// Files whose presence, age and size are watched from outside.
+    pub files: Vec<FileSource>,
+}
 
 /// What the collector is given.
 pub struct Context {
