@@ -158,7 +158,7 @@ pub(crate) fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> O
     words
         .map(|candidate| (edits(&word, candidate, far), candidate))
         .filter(|(distance, _)| *distance <= far)
-        .min_by_key(|(distance, _)| *distance)
+        .min_by_key(|(distance, candidate)| (*distance, !candidate.starts_with(&word)))
         .map(|(_, candidate)| candidate)
 }
 

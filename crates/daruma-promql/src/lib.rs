@@ -26,6 +26,7 @@ mod inputs;
 mod lex;
 mod number;
 mod parse;
+pub mod script;
 mod value;
 
 use std::fmt;
@@ -91,6 +92,30 @@ impl Expr {
     #[must_use]
     pub fn returns(&self) -> ValueType {
         self.0.root.returns()
+    }
+}
+
+impl Expr {
+    /// The same query, read as of `time`: every selector and subquery that has no `@` gets one, as if
+    /// `@ time` were written. The text stays as it is.
+    pub(crate) fn pinned(&self, time: daruma_model::Time) -> Expr {
+        let mut root = self.0.root.clone();
+        let mut todo = vec![&mut root];
+        while let Some(node) = todo.pop() {
+            let inner = match &mut node.kind {
+                Kind::Selector(selector) => {
+                    selector.shift.at.get_or_insert(At::Time(time));
+                    continue;
+                }
+                Kind::Subquery(subquery) => {
+                    subquery.shift.at.get_or_insert(At::Time(time));
+                    continue;
+                }
+                _ => node.children_mut(),
+            };
+            todo.extend(inner);
+        }
+        Expr(Arc::new(Inner { text: self.0.text.clone(), root }))
     }
 }
 

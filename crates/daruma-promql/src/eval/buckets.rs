@@ -1,0 +1,246 @@
+//! Classic histograms: cumulative counters with an `le` label, and what can be read off them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use daruma_model::{Labels, Time};
+
+use super::{Element, Evaluated, Evaluator};
+use crate::ast::Node;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bucket {
+    pub(super) upper: f64,
+    pub(super) count: f64,
+}
+
+pub(super) struct Histogram {
+    pub(super) labels: Labels,
+    pub(super) buckets: Vec<Bucket>,
+}
+
+/// A relative step down between neighbouring buckets that is rounding, not a fault of the data.
+const SMALL: f64 = 1e-12;
+
+impl Evaluator<'_> {
+    /// The classic histograms among the elements of `node`, by their labels without `le`.
+    pub(super) fn histograms(&self, node: &Node, time: Time) -> Evaluated<Vec<Histogram>> {
+        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut histograms: Vec<Histogram> = Vec::new();
+        for Element { labels, value, .. } in self.vector(node, time)? {
+            let text = labels.get("le");
+            let Some(upper) = bound(text) else {
+                let name = labels.get(Labels::NAME);
+                let message = format!(
+                    "bucket label \"le\" is missing or has a malformed value of {text:?}{}",
+                    if name.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" for metric name {name:?}")
+                    }
+                );
+                self.warn(message, &node.span);
+                continue;
+            };
+            let rest = labels.filtered(|name| name != "le");
+            let place = *places.entry(rest).or_insert_with_key(|rest| {
+                histograms.push(Histogram { labels: rest.clone(), buckets: Vec::new() });
+                histograms.len() - 1
+            });
+            histograms[place].buckets.push(Bucket { upper, count: value });
+        }
+        for histogram in &mut histograms {
+            histogram.buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
+        }
+        Ok(histograms)
+    }
+
+    /// The φ-quantile of one histogram, with a remark if its buckets had to be repaired.
+    pub(super) fn bucket_quantile(
+        &self,
+        phi: f64,
+        histogram: &Histogram,
+        span: &Range<usize>,
+    ) -> f64 {
+        let (value, repaired) = quantile(phi, &histogram.buckets);
+        if repaired {
+            let name = histogram.labels.get(Labels::NAME);
+            let message = format!(
+                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name {name:?}"
+            );
+            self.info(message, span);
+        }
+        value
+    }
+}
+
+/// The bound an `le` label names.
+fn bound(text: &str) -> Option<f64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.parse().ok().filter(|bound: &f64| !bound.is_nan())
+}
+
+/// Equal bounds merged.
+fn coalesced(buckets: &[Bucket]) -> Vec<Bucket> {
+    let mut merged: Vec<Bucket> = Vec::with_capacity(buckets.len());
+    for bucket in buckets {
+        match merged.last_mut() {
+            Some(last) if last.upper == bucket.upper => last.count += bucket.count,
+            _ => merged.push(*bucket),
+        }
+    }
+    merged
+}
+
+/// Makes counts rise; whether more than rounding was in the way.
+fn repair(buckets: &mut [Bucket]) -> bool {
+    let Some(first) = buckets.first() else { return false };
+    let (mut previous, mut repaired) = (first.count, false);
+    for bucket in &mut buckets[1..] {
+        if nearly_equal(previous, bucket.count) {
+            bucket.count = previous;
+        } else if bucket.count < previous {
+            bucket.count = previous;
+            repaired = true;
+        } else {
+            previous = bucket.count;
+        }
+    }
+    repaired
+}
+
+fn nearly_equal(a: f64, b: f64) -> bool {
+    if a == b {
+        return true;
+    }
+    let (size, distance) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || size < f64::MIN_POSITIVE {
+        return distance < SMALL * f64::MIN_POSITIVE;
+    }
+    distance / size.min(f64::MAX) < SMALL
+}
+
+/// The φ-quantile by linear interpolation inside the bucket it falls into, and whether the buckets
+/// had to be repaired. `buckets` are sorted by their bounds.
+fn quantile(phi: f64, buckets: &[Bucket]) -> (f64, bool) {
+    if phi.is_nan() {
+        return (f64::NAN, false);
+    }
+    if phi < 0.0 {
+        return (f64::NEG_INFINITY, false);
+    }
+    if phi > 1.0 {
+        return (f64::INFINITY, false);
+    }
+    if buckets.last().is_none_or(|last| last.upper != f64::INFINITY) {
+        return (f64::NAN, false);
+    }
+    let mut buckets = coalesced(buckets);
+    let repaired = repair(&mut buckets);
+    let last = buckets.len() - 1;
+    let observations = buckets[last].count;
+    if last == 0 || observations == 0.0 || observations.is_nan() {
+        return (f64::NAN, repaired);
+    }
+    let rank = phi * observations;
+    let found = buckets[..last].partition_point(|bucket| bucket.count < rank);
+    let value = if found == last {
+        buckets[last - 1].upper
+    } else if found == 0 && buckets[0].upper <= 0.0 {
+        buckets[0].upper
+    } else {
+        let Bucket { upper, count } = buckets[found];
+        let (lower, below) = match found {
+            0 => (0.0, 0.0),
+            _ => (buckets[found - 1].upper, buckets[found - 1].count),
+        };
+        lower + (upper - lower) * ((rank - below) / (count - below))
+    };
+    (value, repaired)
+}
+
+/// The share of observations between `lower` and `upper`. `buckets` are sorted by their bounds.
+pub(super) fn fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {
+    if buckets.last().is_none_or(|last| last.upper != f64::INFINITY) {
+        return f64::NAN;
+    }
+    let mut buckets = coalesced(buckets);
+    repair(&mut buckets);
+    let count = buckets[buckets.len() - 1].count;
+    if count == 0.0 || count.is_nan() || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    (rank(upper, &buckets) - rank(lower, &buckets)) / count
+}
+
+/// How many observations lie at or below `value`, by linear interpolation.
+fn rank(value: f64, buckets: &[Bucket]) -> f64 {
+    let mut below = Bucket { upper: f64::NEG_INFINITY, count: 0.0 };
+    for (i, bucket) in buckets.iter().enumerate() {
+        if below.upper >= value {
+            return below.count;
+        }
+        if value < bucket.upper {
+            // The lowest bucket is taken to begin at zero, where its bound is positive.
+            let lower = if i == 0 && bucket.upper > 0.0 { 0.0 } else { below.upper };
+            if value <= lower || bucket.upper.is_infinite() {
+                return below.count;
+            }
+            if lower.is_infinite() {
+                return bucket.count;
+            }
+            let share = (value - lower) / (bucket.upper - lower);
+            return below.count + (bucket.count - below.count) * share;
+        }
+        below = *bucket;
+    }
+    below.count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buckets(pairs: &[(f64, f64)]) -> Vec<Bucket> {
+        pairs.iter().map(|&(upper, count)| Bucket { upper, count }).collect()
+    }
+
+    #[test]
+    fn a_quantile_is_interpolated_inside_its_bucket() {
+        let inf = f64::INFINITY;
+        let latency = buckets(&[(0.1, 50.0), (0.2, 90.0), (0.4, 100.0), (inf, 100.0)]);
+        assert_eq!(quantile(0.5, &latency), (0.1, false));
+        assert!((quantile(0.7, &latency).0 - 0.15).abs() < 1e-12);
+        // In the last bucket nothing is known but its lower bound.
+        let slow = buckets(&[(0.1, 1.0), (inf, 100.0)]);
+        assert_eq!(quantile(0.99, &slow), (0.1, false));
+        // Without +Inf, or with a single bucket, there is no answer.
+        assert!(quantile(0.5, &buckets(&[(0.1, 1.0), (0.2, 2.0)])).0.is_nan());
+        assert!(quantile(0.5, &buckets(&[(inf, 1.0)])).0.is_nan());
+        assert!(quantile(0.5, &[]).0.is_nan());
+    }
+
+    #[test]
+    fn rounding_is_forgiven_and_real_steps_down_are_told() {
+        let inf = f64::INFINITY;
+        let rounded = buckets(&[(0.1, 10.0), (0.2, 10.0 - 1e-13), (inf, 20.0)]);
+        assert!(!quantile(0.5, &rounded).1);
+        let broken = buckets(&[(0.1, 10.0), (0.2, 8.0), (inf, 20.0)]);
+        assert!(quantile(0.5, &broken).1);
+    }
+
+    #[test]
+    fn a_fraction_counts_what_lies_between() {
+        let inf = f64::INFINITY;
+        let latency = buckets(&[(0.1, 50.0), (0.2, 90.0), (inf, 100.0)]);
+        assert!((fraction(0.0, 0.2, &latency) - 0.9).abs() < 1e-12);
+        assert!((fraction(0.05, 0.15, &latency) - 0.45).abs() < 1e-12);
+        assert_eq!(fraction(-inf, inf, &latency), 1.0);
+        assert_eq!(fraction(0.2, 0.1, &latency), 0.0);
+    }
+}
