@@ -78,12 +78,19 @@ impl Position {
 }
 
 /// The beginning of a file, as a hash: a file whose first `bytes` differ is another file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// How many bytes from the start it covers, at most [`Fingerprint::BYTES_MAX`].
     pub bytes: u16,
     /// FNV-1a (64 bit) of them.
     pub hash: u64,
+}
+
+/// Of an empty file.
+impl Default for Fingerprint {
+    fn default() -> Fingerprint {
+        Fingerprint::of(b"")
+    }
 }
 
 impl Fingerprint {
@@ -201,7 +208,7 @@ impl Reporter {
 
     /// Waits until the next look is due, delivering meanwhile what is kept. `false`: stop.
     pub async fn next(&mut self, schedule: &mut Schedule) -> bool {
-        let due = schedule.next();
+        let due = schedule.next_due();
         self.wait_until(due).await
     }
 

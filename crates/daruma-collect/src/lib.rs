@@ -81,7 +81,6 @@ impl Handle {
         if tokio::time::timeout(delivery::STOP_WITHIN, all).await.is_err() {
             self.tasks.abort_all();
         }
-        let positions = self.outlet.positions().clone();
-        positions
+        self.outlet.positions().clone()
     }
 }

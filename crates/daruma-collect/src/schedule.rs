@@ -76,7 +76,7 @@ impl Schedule {
 
     /// When the next look is due. Looks that a slow one has passed over are left out.
     #[must_use]
-    pub fn next(&mut self) -> Instant {
+    pub fn next_due(&mut self) -> Instant {
         self.next_at(Instant::now())
     }
 
