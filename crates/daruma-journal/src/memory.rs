@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::chain::{
@@ -267,14 +267,7 @@ impl Disk {
             if events.len() == limit || bytes > READ_BYTES_MAX {
                 return Ok(events);
             }
-            let before = |shard, number| {
-                let row =
-                    self.rows.iter().find(|row| row.shard == shard && row.shard_seq == number);
-                let anchor = self.anchors[usize::from(shard)];
-                let anchor = (anchor.shard_seq == number).then_some(anchor);
-                Ok::<_, Damage>(row.map(Head::of).or(anchor))
-            };
-            follow.check(row, before).map_err(damaged)?;
+            follow.check(row, |shard, number| self.before(shard, number)).map_err(damaged)?;
             bytes += row.body.len();
             events.push(row.clone().into_event().map_err(damaged)?);
         }
@@ -282,6 +275,14 @@ impl Disk {
             follow.ended(self.ledger.tail, &self.ledger.heads).map_err(damaged)?;
         }
         Ok(events)
+    }
+
+    /// The event with this number in this shard, or the shard's anchor.
+    fn before(&self, shard: u8, number: u64) -> Result<Option<Head>, Damage> {
+        let row = self.rows.iter().find(|row| row.shard == shard && row.shard_seq == number);
+        let anchor = self.anchors[usize::from(shard)];
+        let anchor = (anchor.shard_seq == number).then_some(anchor);
+        Ok(row.map(Head::of).or(anchor))
     }
 
     fn start(&self, from_seq: u64) -> Result<u64, JournalError> {
@@ -410,23 +411,18 @@ impl Backend for Life {
     }
 
     fn export(&self, from_seq: u64, out: &mut dyn Write) -> Result<u64, JournalError> {
-        let mut from = self.disk()?.start(from_seq)?;
+        let disk = self.disk()?;
+        let from = disk.start(from_seq)?;
+        let mut follow = Follow::new(Order::All(from));
         let mut written = 0;
-        loop {
-            let events = self.read(from, 1000)?;
-            let disk = self.disk()?;
-            for event in &events {
-                let row = disk.rows.iter().find(|row| row.seq == event.seq);
-                let row = row.ok_or(JournalError::Closed)?;
-                out.write_all(row.json_line().as_bytes())
-                    .map_err(|error| JournalError::from_io(&PathBuf::from("the export"), &error))?;
-                written += 1;
-            }
-            match events.last() {
-                Some(last) => from = last.seq + 1,
-                None => return Ok(written),
-            }
+        for row in disk.sorted().into_iter().filter(|row| row.seq >= from) {
+            follow.check(row, |shard, number| disk.before(shard, number)).map_err(damaged)?;
+            out.write_all(row.json_line().as_bytes())
+                .map_err(|error| JournalError::from_io(Path::new("the export"), &error))?;
+            written += 1;
         }
+        follow.ended(disk.ledger.tail, &disk.ledger.heads).map_err(damaged)?;
+        Ok(written)
     }
 
     fn epoch(&self) -> u64 {

@@ -190,8 +190,12 @@ impl Sqlite {
         };
         let witness = disk::witness(&witness_path(directory))?;
         let reader = Reader::open(&path)?;
-        reader.quick_check(options.check_bytes_max)?;
-        let book = reader.check_ends(witness)?;
+        let checked = reader
+            .quick_check(options.check_bytes_max)
+            .and_then(|()| reader.check_ends(witness))
+            // A look at the ends says that something is wrong; a full one says where it begins.
+            .map_err(|error| reader.first_damage(witness).unwrap_or(error));
+        let book = checked?;
         let mut health = JournalHealth { created, ..JournalHealth::default() };
         let witness_file = match WitnessFile::open(&witness_path(directory)) {
             Ok(file) => Some(file),

@@ -342,6 +342,12 @@ impl Reader {
         })
     }
 
+    /// The first bad record, if a full look finds one.
+    pub(super) fn first_damage(&self, witness: Option<Witness>) -> Option<JournalError> {
+        let damage = self.verify(witness).ok()?.damage?;
+        Some(damaged(&self.path, &damage))
+    }
+
     pub(super) fn export(&self, from_seq: u64, out: &mut dyn Write) -> Result<u64, JournalError> {
         self.view(|conn| {
             let book = book(conn)?;
