@@ -73,7 +73,8 @@ INSERT INTO meta VALUES (1, 1, 0, 0, 0);
 /// How a journal is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes kept free for a full disk; 0 keeps none. 4 MiB, about 10,000 events, unless said.
+    /// Bytes kept free for a full disk; 0 keeps none. 4 MiB unless said: room for some
+    /// thousand events.
     pub reserve_bytes: u64,
     /// A database of up to this many bytes is checked whole by SQLite at every start (64 MiB unless
     /// said: a fraction of a second); of a larger one, only the ends are.
@@ -549,6 +550,8 @@ impl Writer {
             }
         }
         if is_full(&failed.error) && self.reserve.release() {
+            // First of all into the database, where an event takes a fifth of its frames' room.
+            drop(self.checkpoint("PASSIVE"));
             match self.commit(batches) {
                 Ok(answers) => return answers,
                 Err(again) => failed = again,
@@ -749,7 +752,8 @@ impl Writer {
     /// Between two commits: moves what has gathered, and makes the reserve again.
     fn tidy(&mut self) {
         let wal = wal_bytes(&self.path);
-        if wal > WAL_PAGES * 4096 {
+        // On a full disk always: the write-ahead file starts anew in the room it has.
+        if wal > WAL_PAGES * 4096 || !self.reserve.there && wal > 0 {
             // What could not be moved now is moved later; readers may be in the way.
             drop(self.checkpoint("PASSIVE"));
         }

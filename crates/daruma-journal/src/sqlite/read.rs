@@ -547,13 +547,6 @@ fn check_ends(conn: &Connection, book: &Book, witness: Option<Witness>) -> Resul
         let said = format!("events up to {} were acknowledged and are gone", witness.tail);
         return Err(Damage::whole(book.tail + 1, DamageKind::TornTail, said).into());
     }
-    if witness.commits > book.commits {
-        let said = format!(
-            "{} commits were acknowledged, {} are here: checkpoints went back",
-            witness.commits, book.commits
-        );
-        return Err(Damage::whole(book.tail, DamageKind::TornTail, said).into());
-    }
     let sql = format!("SELECT {COLUMNS} WHERE seq = ?1");
     let mut statement = conn.prepare(&sql)?;
     let mut rows = statement.query([int(witness.tail)])?;
@@ -563,6 +556,13 @@ fn check_ends(conn: &Connection, book: &Book, witness: Option<Witness>) -> Resul
             let said = "another event was acknowledged in its place".to_owned();
             return Err(Damage::at(&row, DamageKind::Rewritten, said).into());
         }
+    }
+    if witness.commits > book.commits {
+        let said = format!(
+            "{} commits were acknowledged, {} are here: checkpoints went back",
+            witness.commits, book.commits
+        );
+        return Err(Damage::whole(book.tail, DamageKind::TornTail, said).into());
     }
     Ok(())
 }
