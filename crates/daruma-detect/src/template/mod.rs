@@ -1,0 +1,111 @@
+//! Text with holes, in the language of Go's `text/template` as Prometheus rules use it.
+//!
+//! Apart from the rest so that it can be replaced as a whole: the only entries are
+//! [`Template::parse`] and [`Template::expand`]. What the language has and this evaluator does not
+//! (`define`, `template`, `block`, a few functions) loads and yields an error text when expanded.
+//!
+//! No text and no data make it panic; nesting, steps and output are bounded.
+
+mod eval;
+mod format;
+mod functions;
+mod parse;
+
+use std::sync::Arc;
+
+use daruma_model::Labels;
+
+/// The longest template that is read, in bytes.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// A parsed template. Cheap to clone; compares as its text.
+#[derive(Debug, Clone)]
+pub struct Template {
+    text: Arc<str>,
+    nodes: Arc<[parse::Node]>,
+}
+
+/// Why a text is no template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct TemplateError {
+    /// The line of the place within the text, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong there.
+    pub message: String,
+}
+
+/// A function that answers `{{ query "…" }}` with label sets and values.
+pub type QueryFn<'a> = dyn Fn(&str) -> Result<Vec<(Labels, f64)>, String> + 'a;
+
+/// What a template sees.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// `{{ $labels.x }}`, `{{ .Labels.x }}`: the result's labels, not the rule's.
+    pub labels: &'a Labels,
+    /// `{{ $value }}`, `{{ .Value }}`.
+    pub value: f64,
+    /// `{{ $externalLabels.x }}`.
+    pub external_labels: &'a Labels,
+    /// `{{ $externalURL }}`.
+    pub external_url: &'a str,
+    /// Answers `query`; without it the function fails.
+    pub query: Option<&'a QueryFn<'a>>,
+}
+
+impl<'a> Scene<'a> {
+    /// A scene of labels and a value alone.
+    #[must_use]
+    pub fn new(labels: &'a Labels, value: f64) -> Scene<'a> {
+        static NONE: std::sync::OnceLock<Labels> = std::sync::OnceLock::new();
+        let external_labels = NONE.get_or_init(Labels::default);
+        Scene { labels, value, external_labels, external_url: "", query: None }
+    }
+}
+
+impl Template {
+    /// # Errors
+    /// [`TemplateError`] when the text breaks the language's rules: an action that is not closed, an
+    /// unknown function or variable, an `end` without its beginning.
+    pub fn parse(text: &str) -> Result<Template, TemplateError> {
+        let fail = |at: usize, message: String| {
+            let before = text.get(..at).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+            TemplateError { line, column, message }
+        };
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(fail(0, format!("longer than {TEXT_BYTES_MAX} bytes")));
+        }
+        let nodes = parse::parse(text).map_err(|(at, message)| fail(at, message))?;
+        Ok(Template { text: text.into(), nodes: nodes.into() })
+    }
+
+    /// The template as written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text with its holes filled.
+    ///
+    /// # Errors
+    /// A sentence: wrong types, a missing field, something this evaluator does not know.
+    pub fn expand(&self, scene: &Scene<'_>) -> Result<String, String> {
+        eval::run(&self.nodes, scene)
+    }
+
+    /// The text with its holes filled, or Prometheus' text for a template that fails.
+    #[must_use]
+    pub fn expand_or_say(&self, scene: &Scene<'_>) -> String {
+        self.expand(scene).unwrap_or_else(|error| format!("<error expanding template: {error}>"))
+    }
+}
+
+impl PartialEq for Template {
+    fn eq(&self, other: &Template) -> bool {
+        self.text == other.text
+    }
+}
