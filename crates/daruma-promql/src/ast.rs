@@ -434,7 +434,11 @@ impl Duration {
         if !seconds.is_finite() || seconds.abs() > 9.2e15 {
             return Err("duration is out of range");
         }
-        Ok(Span((seconds * 1000.0) as i64))
+        // Seconds as binary fractions miss whole milliseconds by a hair (1.001 · 1000); what is really
+        // less than a millisecond is cut, as upstream does.
+        let ms = seconds * 1000.0;
+        let near = (ms - ms.round()).abs() < 1e-3;
+        Ok(Span(if near { ms.round() } else { ms.trunc() } as i64))
     }
 
     /// The length, if it is the same in every query.

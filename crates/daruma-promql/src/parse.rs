@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use daruma_model::{Labels, MatchOp, Matcher, Time};
+use daruma_model::{LabelError, Labels, MatchOp, Matcher, Time};
 
 use crate::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Duration, DurationExpr, Edges,
@@ -899,8 +899,17 @@ impl Parser<'_> {
     }
 
     fn compile(&self, name: &str, op: MatchOp, value: &str, start: usize) -> Parsed<Matcher> {
-        Matcher::new(name, op, value)
-            .map_err(|error| self.error(start..self.end(), error.to_string()))
+        Matcher::new(name, op, value).map_err(|error| {
+            let message = match error {
+                // The engine draws the place over several lines; its last line says what is wrong.
+                LabelError::Regex { pattern, why } => {
+                    let why = why.lines().last().unwrap_or("").trim_start_matches("error: ");
+                    format!("the regular expression {pattern:?} cannot be used: {why}")
+                }
+                other => other.to_string(),
+            };
+            self.error(start..self.end(), message)
+        })
     }
 
     /// A selector of everything would read the whole store; at least one matcher must refuse "".

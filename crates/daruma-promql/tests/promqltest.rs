@@ -7,8 +7,24 @@ use std::path::PathBuf;
 
 use daruma_promql::{Limits, script::Script};
 
-/// Evaluations that pass, by file.
-const PASSING: &[(&str, usize)] = &[];
+/// Evaluations that pass, by file. What is missing needs native histograms or start timestamps.
+const PASSING: &[(&str, usize)] = &[
+    ("aggregators.test", 125),
+    ("at_modifier.test", 78),
+    ("collision.test", 2),
+    ("duration_expression.test", 59),
+    ("extended_vectors.test", 123),
+    ("fill-modifier.test", 46),
+    ("functions.test", 380),
+    ("info.test", 52),
+    ("limit.test", 15),
+    ("literals.test", 25),
+    ("native_histograms.test", 3),
+    ("selectors.test", 31),
+    ("staleness.test", 17),
+    ("start_timestamps.test", 2),
+    ("type_and_unit.test", 58),
+];
 
 fn shared(path: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path);
@@ -26,7 +42,8 @@ fn prometheus_own_scripts_pass_as_far_as_they_did_before() {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let verbose = std::env::var("PROMQLTEST_VERBOSE").ok();
-    let (mut passed_all, mut total_all, mut fallen) = (0, 0, Vec::new());
+    let (mut passed_all, mut total_all) = (0, 0);
+    let (mut seen, mut fallen) = (Vec::new(), Vec::new());
     for file in files {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&file).unwrap();
@@ -44,6 +61,7 @@ fn prometheus_own_scripts_pass_as_far_as_they_did_before() {
                 }
             }
         }
+        seen.push(name.clone());
         passed_all += passed;
         total_all += total;
         let wanted = PASSING.iter().find(|(known, _)| *known == name).map_or(0, |(_, n)| *n);
@@ -52,5 +70,8 @@ fn prometheus_own_scripts_pass_as_far_as_they_did_before() {
         }
     }
     println!("{:<28} {passed_all:>5} of {total_all:>5}", "all");
+    for (known, _) in PASSING {
+        assert!(seen.contains(&(*known).to_owned()), "{known} is not there any more");
+    }
     assert!(fallen.is_empty(), "{}", fallen.join("\n"));
 }

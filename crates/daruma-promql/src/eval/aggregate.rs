@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use daruma_model::{Labels, Time};
 
-use super::{Element, Evaluated, Evaluator, METADATA, failed, sums};
+use super::{Element, Evaluated, Evaluator, failed, sums};
 use crate::ast::{Aggregate, AggregateOp, Node};
 use crate::number::{format_short, format_value};
 
@@ -17,7 +17,7 @@ struct Group {
 fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
     let listed = |name: &str| aggregate.labels.iter().any(|label| label == name);
     if aggregate.without {
-        labels.filtered(|name| !METADATA.contains(&name) && !listed(name))
+        labels.filtered(|name| name != Labels::NAME && !listed(name))
     } else {
         labels.filtered(listed)
     }

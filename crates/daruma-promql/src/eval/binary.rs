@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use daruma_model::{Labels, Time};
 
-use super::{Element, Evaluated, Evaluator, Got, METADATA, failed, nameless};
+use super::{Element, Evaluated, Evaluator, Got, failed, nameless};
 use crate::ast::{Binary, BinaryOp, Cardinality, Matching, Node};
 
 /// The value of `left op right`, and whether a comparison keeps it.
@@ -40,7 +40,7 @@ fn signature(matching: &Matching, labels: &Labels) -> Labels {
     if matching.on {
         labels.filtered(listed)
     } else {
-        labels.filtered(|name| !METADATA.contains(&name) && !listed(name))
+        labels.filtered(|name| name != Labels::NAME && !listed(name))
     }
 }
 
@@ -140,11 +140,9 @@ fn matched(
     // From here on the right side is the "one" side.
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (right, left) } else { (left, right) };
-    let (many_fill, one_fill) = if swapped {
-        (matching.fill_right, matching.fill_left)
-    } else {
-        (matching.fill_left, matching.fill_right)
-    };
+    // `fill_left` and `fill_right` do not change sides with the operands: upstream reads them after
+    // the swap, and a rule must mean the same here.
+    let (many_fill, one_fill) = (matching.fill_left, matching.fill_right);
 
     let mut partners: HashMap<Labels, usize> = HashMap::with_capacity(one.len());
     for (place, element) in one.iter().enumerate() {

@@ -85,6 +85,7 @@ impl Evaluator<'_> {
                 for arg in &call.args[2..] {
                     let phi = self.scalar(arg, time)?;
                     self.check_quantile(phi, arg);
+                    self.hold(histograms.len())?;
                     for histogram in &histograms {
                         let value = self.bucket_quantile(phi, histogram, &call.args[0].span);
                         let labels = histogram.labels.with(&label, &metric_float(phi));

@@ -510,7 +510,7 @@ impl<'q> Evaluator<'q> {
             .series
             .iter()
             .filter_map(|series| {
-                let points = &series.points[window(series)];
+                let points = series.points.get(window(series)).unwrap_or(&[]);
                 (!points.is_empty()).then(|| Window {
                     labels: series.labels.clone(),
                     drop_name: false,
@@ -562,7 +562,8 @@ impl<'q> Evaluator<'q> {
             return Ok(known.clone());
         }
         let vector = Rc::new(self.vector(&subquery.inner, time)?);
-        self.hold(1 + vector.len())?;
+        // An entry takes about as much memory as 8 samples, even when it is empty.
+        self.hold(8 + vector.len())?;
         self.memo.borrow_mut().insert(key, vector.clone());
         Ok(vector)
     }

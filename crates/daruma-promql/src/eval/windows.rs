@@ -145,6 +145,7 @@ fn compute(
         "stdvar_over_time" => sums::variance(values()),
         "stddev_over_time" => sums::variance(values()).sqrt(),
         "quantile_over_time" => sums::quantile(param(0), values().collect()),
+        "mad_over_time" if values().any(f64::is_nan) => f64::NAN,
         "mad_over_time" => {
             let median = sums::quantile(0.5, values().collect());
             sums::quantile(0.5, values().map(|value| (value - median).abs()).collect())

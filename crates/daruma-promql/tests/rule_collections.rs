@@ -1,0 +1,92 @@
+//! Every query people really deploy, in the rule collections beside the project, must parse.
+//!
+//! The collections lie outside the project; without them this test says so and passes.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests, too.
+
+use std::path::{Path, PathBuf};
+
+use daruma_promql::Expr;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    groups: Vec<Group>,
+    spec: Option<Spec>,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    #[serde(default)]
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    #[serde(default)]
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    expr: Expr,
+}
+
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_below(&path, found);
+        } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_query_of_the_rule_collections_parses() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
+    if !shared.is_dir() {
+        println!("SKIPPED: {} is not there", shared.display());
+        return;
+    }
+    let mut total = 0;
+    let mut broken = Vec::new();
+    // At least as many queries as the collections are known to hold, so that none is lost on the way.
+    for (collection, known) in
+        [("awesome-prometheus-alerts", 614), ("kube-prometheus", 175), ("kubernetes-mixin", 136)]
+    {
+        let (mut files, mut queries) = (Vec::new(), 0);
+        files_below(&shared.join(collection), &mut files);
+        for file in files.iter().filter(|file| !file.components().any(|c| c.as_os_str() == "tests"))
+        {
+            let text = std::fs::read_to_string(file).unwrap();
+            let parsed: File = match serde_saphyr::from_str(&text) {
+                Ok(parsed) => parsed,
+                // Other resources of a cluster have other shapes and no rules.
+                Err(_) if !text.contains("expr:") => continue,
+                Err(error) => {
+                    broken.push(format!("{}: {error}", file.display()));
+                    continue;
+                }
+            };
+            if !parsed.kind.is_empty() && parsed.kind != "PrometheusRule" {
+                continue;
+            }
+            let groups = parsed.groups.iter().chain(parsed.spec.iter().flat_map(|s| &s.groups));
+            for rule in groups.flat_map(|group| &group.rules) {
+                queries += 1;
+                // What is printed reads back as the same query with the same leaves.
+                let again = Expr::parse(&rule.expr.to_string()).unwrap();
+                assert_eq!(again.selectors().len(), rule.expr.selectors().len());
+            }
+        }
+        println!("{collection}: {queries} queries");
+        assert!(queries >= known || !broken.is_empty(), "{collection}: only {queries} found");
+        total += queries;
+    }
+    assert!(broken.is_empty(), "{} of {total}:\n{}", broken.len(), broken.join("\n"));
+}
