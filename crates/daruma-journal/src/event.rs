@@ -19,7 +19,8 @@ pub struct NewEvent {
     /// What happened, such as `alert.firing`: 1 to 64 bytes of `a-z`, `_` and `.`.
     pub kind: String,
     /// Unique in the journal, 1 to 128 printable ASCII bytes: how a writer finds its own event again
-    /// after an unknown outcome.
+    /// after an unknown outcome. Ids that rise (a time or a counter first) are kept about twice as
+    /// fast as random ones, which touch every page of their index.
     pub event_id: String,
     /// When it happened, by the journal's time.
     pub at: Time,

@@ -64,7 +64,7 @@ pub struct Batch {
     pub(crate) expected: Vec<(u8, u64)>,
     /// Name and bytes; empty bytes remove the name.
     pub(crate) checkpoints: Vec<(String, Vec<u8>)>,
-    bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Batch {
@@ -423,7 +423,7 @@ impl Journal {
         self.backend.snapshot_get()
     }
 
-    /// Reads and hashes everything up to the tail. Takes about a second for 500,000 events.
+    /// Reads and hashes everything up to the tail. Takes about a second for 200,000 events.
     ///
     /// # Errors
     /// Only what hindered the check itself; damage is in the report.

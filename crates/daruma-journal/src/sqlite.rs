@@ -43,7 +43,8 @@ use read::{Reader, Stop, int};
 const APPLICATION: i64 = 0x4452_4d41;
 /// The newest format this program writes and reads.
 const VERSION: i64 = 1;
-/// Pages in the write-ahead file after which they are moved into the database: 4 MiB.
+/// Pages written, about, after which the write-ahead file is moved into the database: 4 MiB. (Its
+/// size cannot say: it starts anew within the file it has.)
 const WAL_PAGES: u64 = 1_000;
 /// The write-ahead file is cut back to this when it starts anew.
 const WAL_BYTES_KEPT: i64 = 16 << 20;
@@ -235,6 +236,7 @@ impl Sqlite {
             witness: witness_file,
             shared: shared.clone(),
             truncating: VecDeque::new(),
+            pages: wal_bytes(&path) / 4096,
         };
         let (jobs, waiting) = channel();
         let writer = std::thread::Builder::new()
@@ -332,6 +334,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let limit = format!("PRAGMA journal_size_limit = {WAL_BYTES_KEPT}");
     conn.query_row(&limit, [], |row| row.get::<_, i64>(0))?;
     conn.pragma_update(None, "temp_store", "memory")?;
+    // KiB, negative by SQLite's convention: the pages of a full batch, so that none is written twice.
+    conn.pragma_update(None, "cache_size", -8192)?;
     conn.set_prepared_statement_cache_capacity(32);
     Ok(conn)
 }
@@ -458,6 +462,14 @@ struct Writer {
     witness: Option<WitnessFile>,
     shared: Arc<Shared>,
     truncating: VecDeque<Truncating>,
+    /// About how many pages were written since the write-ahead file was last moved.
+    pages: u64,
+}
+
+/// About how many pages a transaction writes: what it carries twice (as itself and in the indexes),
+/// and those that every one touches.
+fn pages_of(bytes: usize) -> u64 {
+    8 + bytes as u64 / 2048
 }
 
 impl Writer {
@@ -584,6 +596,7 @@ impl Writer {
             Ok(wrote)
         })?;
         if wrote {
+            self.pages += pages_of(batches.iter().map(|batch| batch.bytes).sum());
             let mut health = lock(&self.shared.health);
             health.appended += self.ledger.tail - tail;
         }
@@ -701,6 +714,7 @@ impl Writer {
             .execute([])?;
             Ok(true)
         };
+        self.pages += pages_of(bytes.len());
         self.change(put)
     }
 
@@ -740,6 +754,7 @@ impl Writer {
             ledger.first_seq = cut;
             Ok(true)
         };
+        self.pages += WAL_PAGES / 2; // Removing touches pages all over the indexes.
         match self.change(slice) {
             Ok(()) if !ended => self.truncating.push_front(Truncating { before, reply, room }),
             answer => {
@@ -753,9 +768,10 @@ impl Writer {
     fn tidy(&mut self) {
         let wal = wal_bytes(&self.path);
         // On a full disk always: the write-ahead file starts anew in the room it has.
-        if wal > WAL_PAGES * 4096 || !self.reserve.there && wal > 0 {
+        if self.pages > WAL_PAGES || !self.reserve.there && self.pages > 0 {
             // What could not be moved now is moved later; readers may be in the way.
             drop(self.checkpoint("PASSIVE"));
+            self.pages = 0;
         }
         let mut said = None;
         if !self.reserve.there && self.reserve_tried.elapsed() >= RESERVE_RETRY {

@@ -412,6 +412,12 @@ fn writers_in_a_crowd_are_each_answered_once_and_kept(new: New<'_>) {
                     let mut answered = Vec::new();
                     for turn in 0..20 {
                         let number = writer * 20 + turn;
+                        if turn > 0 {
+                            // A retry that is refused leaves nothing, whoever shares its transaction.
+                            let again = vec![event(60, 5000 + number), event(61, number - 1)];
+                            let refused = journal.append(again, None, vec![]).await;
+                            assert!(matches!(refused, Err(JournalError::Duplicate { .. })));
+                        }
                         let batch = vec![event((writer % 64) as u8, number)];
                         match journal.append(batch, None, vec![]).await.unwrap() {
                             Appended::Committed { first_seq, .. } => {
@@ -529,7 +535,8 @@ fn damage_of(place: &dyn Place) -> Option<u64> {
 }
 
 fn a_rewritten_past_is_named_though_it_matches_its_own_hash(new: New<'_>) {
-    for seq in [3, 17, 37, 40] {
+    // 38 and 39 are the last of their shards: only the recorded heads know better.
+    for seq in [3, 17, 37, 38, 39, 40] {
         let place = filled(new);
         place.rewrite(seq);
         assert_eq!(damage_of(&*place), Some(seq), "rewritten {seq}");

@@ -9,12 +9,23 @@ use std::time::Instant;
 use common::event;
 use daruma_journal::{Journal, NewEvent, Options};
 
+/// How ids follow one another.
+#[derive(Debug, Clone, Copy)]
+enum Ids {
+    Rising,
+    Random,
+}
+
 /// About 300 bytes of body.
-fn batch(from: u64, size: u64) -> Vec<NewEvent> {
+fn batch(ids: Ids, from: u64, size: u64) -> Vec<NewEvent> {
     let mut batch = Vec::new();
     for number in from..from + size {
         let mut one = event((number % 64) as u8, number);
-        one.event_id = format!("{:016x}-{number}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        one.event_id = match ids {
+            // Every leaf of the index is touched by every batch.
+            Ids::Random => format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            Ids::Rising => format!("{number:016x}"),
+        };
         one.body["pad"] = "x".repeat(220).into();
         batch.push(one);
     }
@@ -24,6 +35,13 @@ fn batch(from: u64, size: u64) -> Vec<NewEvent> {
 #[test]
 #[ignore = "measures, asserts nothing"]
 fn throughput() {
+    for ids in [Ids::Rising, Ids::Random] {
+        println!("ids: {ids:?}");
+        measure(ids);
+    }
+}
+
+fn measure(ids: Ids) {
     // In the target directory: temporary directories may be in memory, where a sync costs nothing.
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let journal = Journal::open(place.path(), Options::default()).unwrap();
@@ -32,7 +50,7 @@ fn throughput() {
         let started = Instant::now();
         let mut slowest = std::time::Duration::ZERO;
         for _ in 0..batches {
-            let batch = batch(next, size);
+            let batch = batch(ids, next, size);
             next += size;
             let one = Instant::now();
             journal.append_blocking(batch, None, vec![]).unwrap();
@@ -51,7 +69,7 @@ fn throughput() {
                     let journal = journal.clone();
                     tokio::spawn(async move {
                         for turn in 0..turns {
-                            let one = batch(next + writer * turns + turn, 1);
+                            let one = batch(ids, next + writer * turns + turn, 1);
                             journal.append(one, None, vec![]).await.unwrap();
                         }
                     })
