@@ -2,8 +2,7 @@
 //!
 //! A query is evaluated time by time over a grid (an instant query is one time). Every selector is
 //! read from the [`Querier`] once, for all the time the query can look at; windows are slices of what
-//! was read. Inner results of a subquery are kept by their absolute time, because neighbouring windows
-//! share most of them.
+//! was read. Inner results of a subquery are kept, because neighbouring windows share most of them.
 //!
 //! Never in here: a clock, a panic on data, unchecked arithmetic on time. Whatever grows is counted
 //! against [`Limits::samples_max`].
@@ -20,7 +19,6 @@ mod windows;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::rc::Rc;
 
 use daruma_model::{Labels, Point, Querier, Series, Span, Time, is_stale};
 
@@ -261,8 +259,15 @@ struct Inner {
     offset: Span,
 }
 
-/// Inner results by node and time.
-type Memo = HashMap<(usize, Time), Rc<Vec<Element>>>;
+/// The inner results of a subquery so far. It is asked for at times that never go back, because the
+/// outermost grid does not, so what is new is always later than what is known.
+#[derive(Default)]
+struct Steps {
+    /// The last step that was evaluated.
+    done: Option<Time>,
+    /// By labels, and whether the name is to go.
+    series: BTreeMap<(Labels, bool), Vec<Point>>,
+}
 
 pub(crate) struct Evaluator<'q> {
     querier: &'q dyn Querier,
@@ -274,8 +279,8 @@ pub(crate) struct Evaluator<'q> {
     leaves: Vec<Leaf>,
     /// By the node's id.
     inners: HashMap<usize, Inner>,
-    /// Inner results of subqueries, by node and time.
-    memo: RefCell<Memo>,
+    /// By the subquery's id.
+    memo: RefCell<HashMap<usize, Steps>>,
     notes: RefCell<Vec<Annotation>>,
     held: Cell<usize>,
 }
@@ -527,44 +532,31 @@ impl<'q> Evaluator<'q> {
         };
         let (until, _) = shifted(subquery.shift.at, inner.offset, (time, time), self.bounds);
         let after = until - inner.window;
-        let mut places: HashMap<(Labels, bool), usize> = HashMap::new();
-        let mut windows: Vec<(Labels, bool, Vec<Point>)> = Vec::new();
-        // The first multiple of the step after the open end.
-        let first = after.0.div_euclid(inner.step.0).saturating_add(1);
-        let mut step = Time(first.saturating_mul(inner.step.0));
-        while step <= until && step > after {
-            let vector = self.remembered(subquery, step)?;
-            for element in vector.iter() {
-                let place = *places
-                    .entry((element.labels.clone(), element.drop_name))
-                    .or_insert_with(|| {
-                        windows.push((element.labels.clone(), element.drop_name, Vec::new()));
-                        windows.len() - 1
-                    });
-                windows[place].2.push(Point { time: step, value: element.value });
+        // Taken out, because the inner query may hold subqueries of its own.
+        let mut steps = self.memo.borrow_mut().remove(&id).unwrap_or_default();
+        // The first multiple of the step after the open end, unless it is known already.
+        let multiple = after.0.div_euclid(inner.step.0).saturating_add(1);
+        let first = Time(multiple.saturating_mul(inner.step.0));
+        let mut step = steps.done.map_or(first, |done| first.max(done + inner.step));
+        while step <= until && step > after && steps.done != Some(step) {
+            let vector = self.vector(&subquery.inner, step)?;
+            self.hold(1 + vector.len())?;
+            for Element { labels, drop_name, value, .. } in vector {
+                let points = steps.series.entry((labels, drop_name)).or_default();
+                points.push(Point { time: step, value });
             }
-            let next = step + inner.step;
-            if next == step {
-                break;
-            }
-            step = next;
+            steps.done = Some(step);
+            step += inner.step;
         }
-        let windows = windows
-            .into_iter()
-            .map(|(labels, drop_name, points)| Window { labels, drop_name, points: points.into() })
-            .collect();
+        let window = |((labels, drop_name), points): (&(Labels, bool), &Vec<Point>)| {
+            let start = points.partition_point(|point| point.time <= after);
+            let end = points.partition_point(|point| point.time <= until);
+            let points = points.get(start..end).filter(|points| !points.is_empty())?;
+            let points = points.to_vec().into();
+            Some(Window { labels: labels.clone(), drop_name: *drop_name, points })
+        };
+        let windows = steps.series.iter().filter_map(window).collect();
+        self.memo.borrow_mut().insert(id, steps);
         Ok(Matrix { windows, after, until, edges: Edges::Plain })
-    }
-
-    fn remembered(&self, subquery: &Subquery, time: Time) -> Evaluated<Rc<Vec<Element>>> {
-        let key = (subquery.inner.id, time);
-        if let Some(known) = self.memo.borrow().get(&key) {
-            return Ok(known.clone());
-        }
-        let vector = Rc::new(self.vector(&subquery.inner, time)?);
-        // An entry takes about as much memory as 8 samples, even when it is empty.
-        self.hold(8 + vector.len())?;
-        self.memo.borrow_mut().insert(key, vector.clone());
-        Ok(vector)
     }
 }
