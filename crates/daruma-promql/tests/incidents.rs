@@ -90,6 +90,58 @@ eval instant at 2m irate(requests_total[2m])
     );
 }
 
+/// Growth is extended to the edge of the window when that is within 1.1 spacings, else by half a one.
+#[test]
+fn growth_is_extended_to_an_edge_that_is_near() {
+    told(
+        r"
+load 10s
+  level _ _ 20 30 40 50 60
+  seen_total _ _ 1 2 3 4 5
+
+eval instant at 60s delta(level[50900ms])
+  {} 50.9
+
+eval instant at 60s delta(level[51500ms])
+  {} 45
+
+eval instant at 70900ms delta(level[50900ms])
+  {} 50.9
+
+eval instant at 71500ms delta(level[51500ms])
+  {} 45
+
+# A counter was zero at most ten seconds before it was one: it never began below zero.
+eval instant at 60s increase(seen_total[50900ms])
+  {} 5
+",
+    );
+}
+
+#[test]
+fn two_series_that_become_one_are_an_error_only_in_the_result() {
+    told(
+        r#"
+load 1m
+  sent_total 0 60 120
+  read_total 0 60 120
+
+eval instant at 2m rate({__name__=~"(sent|read)_total"}[2m])
+  expect fail msg: vector cannot contain metrics with the same labelset
+
+eval range from 1m to 2m step 1m rate({__name__=~"(sent|read)_total"}[2m])
+  expect fail msg: vector cannot contain metrics with the same labelset
+
+eval instant at 2m sum(rate({__name__=~"(sent|read)_total"}[2m]))
+  {} 2
+
+eval instant at 2m label_replace(rate({__name__=~"(sent|read)_total"}[2m]), "from", "$1", "__name__", "(.*)_total")
+  {from="sent"} 1
+  {from="read"} 1
+"#,
+    );
+}
+
 #[test]
 fn the_error_share_is_taken_per_service_and_the_loudest_is_named() {
     told(

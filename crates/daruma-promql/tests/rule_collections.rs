@@ -90,3 +90,63 @@ fn every_query_of_the_rule_collections_parses() {
     }
     assert!(broken.is_empty(), "{} of {total}:\n{}", broken.len(), broken.join("\n"));
 }
+
+#[derive(Deserialize)]
+struct Patterns {
+    test_cases: Vec<Pattern>,
+}
+
+#[derive(Deserialize)]
+struct Pattern {
+    query: String,
+}
+
+/// The patterns of the compliance suite, with every hole filled in every way that changes the parse.
+#[test]
+fn every_query_pattern_of_the_compliance_suite_parses() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared/conformance/compliance/promql/promql-test-queries.yml");
+    if !file.is_file() {
+        println!("SKIPPED: {} is not there", file.display());
+        return;
+    }
+    let holes: [(&str, &[&str]); 12] = [
+        ("offset", &["1m", "10m"]),
+        ("range", &["1s", "1h"]),
+        ("quantile", &["-0.5", "0.9", "1"]),
+        ("simpleAggrOp", &["sum", "avg", "max", "min", "count", "stddev", "stdvar"]),
+        ("topBottomOp", &["topk", "bottomk"]),
+        ("binOp", &["+", "-", "*", "/", "%", "^", "==", "!=", "<", ">", "<=", ">="]),
+        ("arithBinOp", &["+", "-", "*", "/", "%", "^", "atan2"]),
+        ("compBinOp", &["==", "!=", "<", ">", "<=", ">="]),
+        ("simpleTimeAggrOp", &["sum", "avg", "max", "min", "count", "stddev", "stdvar", "last"]),
+        ("simpleMathFunc", &["abs", "ceil", "floor", "exp", "sqrt", "ln", "log2", "log10", "sgn"]),
+        ("dateFunc", &["day_of_month", "day_of_week", "days_in_month", "hour", "minute", "year"]),
+        ("clampFunc", &["clamp_min", "clamp_max"]),
+    ];
+    let text = std::fs::read_to_string(file).unwrap();
+    let patterns: Patterns = serde_saphyr::from_str(&text).unwrap();
+    let mut total = 0;
+    for Pattern { query } in patterns.test_cases {
+        let rates = ["{{.extrapolatedRateFunc}}", "{{.instantRateFunc}}"];
+        let mut filled = vec![query.replace(rates[0], "increase").replace(rates[1], "idelta")];
+        for (hole, values) in holes {
+            let hole = format!("{{{{.{hole}}}}}");
+            filled = filled
+                .into_iter()
+                .flat_map(|query| match query.contains(&hole) {
+                    true => values.iter().map(|value| query.replace(&hole, value)).collect(),
+                    false => vec![query],
+                })
+                .collect();
+        }
+        for query in filled {
+            total += 1;
+            let parsed = Expr::parse(&query);
+            // All others that must fail do so on the data, not on the text.
+            assert_eq!(parsed.is_err(), query == r#"{__name__=~".*"}"#, "{query}: {parsed:?}");
+        }
+    }
+    println!("compliance: {total} queries");
+    assert!(total > 300, "only {total}");
+}
