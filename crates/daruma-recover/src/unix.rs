@@ -64,8 +64,8 @@ fn fresh_start() -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Ignored signals survive exec: a monitor under nohup would make every program deaf to SIGHUP.
-    // KILL and STOP refuse, which is as it should be.
-    for signal in 1..=31 {
+    // KILL, STOP and the two of the C library refuse, which is as it should be.
+    for signal in 1..=64 {
         #[allow(unsafe_code)] // Setting a default disposition runs no code of ours.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
