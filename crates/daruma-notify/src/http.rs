@@ -176,23 +176,19 @@ pub(crate) fn place(url: &str) -> Result<Place, String> {
     if host.is_empty() {
         return Err("`url` names no host".to_owned());
     }
-    let port = match authority.port() {
-        Some(port) => port.as_u16(),
-        None if authority.as_str().ends_with(':') => return Err("`url` has no port".to_owned()),
-        None => {
-            if tls {
-                443
-            } else {
-                80
-            }
-        }
-    };
-    let (user, authority) = match authority.as_str().rsplit_once('@') {
+    let (user, named) = match authority.as_str().rsplit_once('@') {
         Some((user, rest)) => (Some(user.to_owned()), rest.to_owned()),
         None => (None, authority.as_str().to_owned()),
     };
+    let port = match authority.port_u16() {
+        Some(0) => return Err("`url` names port 0".to_owned()),
+        Some(port) => port,
+        None if named != host => return Err("the port in `url` is not a number".to_owned()),
+        None if tls => 443,
+        None => 80,
+    };
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    Ok(Place { tls, host, port, authority, user, path })
+    Ok(Place { tls, host, port, authority: named, user, path })
 }
 
 /// Posts once. An error is a reason why there is no answer at all.
@@ -351,6 +347,9 @@ mod tests {
             ("https://a.example:8443/", Ok((true, "a.example", 8443, "/"))),
             ("http://[::1]:9/x", Ok((false, "[::1]", 9, "/x"))),
             ("http://u:p@a.example/", Ok((false, "a.example", 80, "/"))),
+            ("http://a.example:x/", Err("port")),
+            ("http://a.example:/", Err("port")),
+            ("http://a.example:99999/", Err("port")),
             ("ftp://a.example/", Err("http:// or https://")),
             ("a.example/x", Err("url")),
             ("/x", Err("http:// or https://")),

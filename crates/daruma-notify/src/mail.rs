@@ -218,7 +218,8 @@ impl EmailConfig {
         }
         for (name, value) in &self.headers {
             let known = OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str());
-            if known || HeaderName::new_from_ascii(name.clone()).is_err() {
+            let fit = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+            if known || name.is_empty() || name.len() > 60 || !name.bytes().all(fit) {
                 return Err(format!("`headers`: `{}` cannot be set", line(name, 80)));
             }
             if value.contains("{{") {
