@@ -254,7 +254,14 @@ impl RecoverConfig {
         }
         let place = format!("runbook `{}`", runbook.name);
         let verify = runbook.steps.iter().flat_map(|step| step.verify.all());
-        let all = confirm.checks.iter().chain(&runbook.only_if).chain(&runbook.unless).cloned();
+        let when = runbook.steps.iter().filter_map(|step| step.when.as_ref());
+        let all = confirm
+            .checks
+            .iter()
+            .chain(&runbook.only_if)
+            .chain(&runbook.unless)
+            .chain(when)
+            .cloned();
         for check in all.chain(verify) {
             check.check(&Labels::default(), &place)?;
         }
@@ -389,6 +396,9 @@ pub struct Step {
     /// An action of the registry.
     #[serde(rename = "do")]
     pub action: String,
+    /// The step is passed over unless this statement holds, seen freshly.
+    #[serde(default)]
+    pub when: Option<CheckConfig>,
     /// The post-condition: what must be seen after the act.
     pub verify: Verify,
     /// Ends the action earlier than the registry's own timeout.

@@ -104,7 +104,9 @@ fn questions(
         let ill = if check.expr.is_some() { Verdict::Holds } else { Verdict::Clear };
         Some((Role::Dependency(s.name.clone()), check, ill))
     });
-    confirm.into_iter().chain(only_if).chain(unless).chain(on).collect()
+    let when = runbook.steps.get(step).and_then(|step| step.when.clone());
+    let when = when.map(|check| (Role::When, check, Verdict::Holds));
+    confirm.into_iter().chain(only_if).chain(when).chain(unless).chain(on).collect()
 }
 
 impl Cx<'_> {
@@ -358,9 +360,14 @@ impl Cx<'_> {
         let recovery = &self.state.recoveries[key];
         let with =
             |wanted: fn(&Role) -> bool| recovery.witnesses.iter().filter(move |w| wanted(&w.role));
+        let passed_over = with(|r| *r == Role::When)
+            .any(|w| w.last.as_ref().is_some_and(|vote| vote.verdict == Verdict::Clear));
+        if passed_over {
+            return self.next_step(key, runbook);
+        }
         let votes: Vec<&Witness> = with(|r| *r == Role::Confirm).filter(|w| w.votes()).collect();
         let need = runbook.confirm_need();
-        let applies = with(|r| *r == Role::OnlyIf).all(Witness::counts_now);
+        let applies = with(|r| matches!(r, Role::OnlyIf | Role::When)).all(Witness::counts_now);
         let heard =
             with(|r| matches!(r, Role::Unless | Role::Dependency(_))).all(|w| w.last.is_some());
         let veto =
@@ -391,9 +398,7 @@ impl Cx<'_> {
                     _ => format!("not touched, because of {}: {said}", w.title),
                 }
             }
-            None if !applies => {
-                "not touched: the conditions under `only_if` do not hold".to_owned()
-            }
+            None if !applies => "not touched: the conditions for it do not hold".to_owned(),
             None => {
                 format!("not confirmed: {} of {of} witnesses agree, {need} are needed", votes.len())
             }
@@ -406,6 +411,34 @@ impl Cx<'_> {
         }
         self.stop_watching(key);
         self.set(key, Phase::Unconfirmed { until: now + runbook.confirm.within });
+        false
+    }
+
+    /// The step does not apply: on to the next, or back to the first after a pause. A round in which
+    /// no step applied counts as an attempt that did not help: somebody must look.
+    fn next_step(&mut self, key: &str, runbook: &Runbook) -> bool {
+        let now = self.now;
+        let Some(recovery) = self.state.recoveries.get_mut(key) else { return false };
+        if recovery.step + 1 < runbook.steps.len() {
+            recovery.step += 1;
+            recovery.phase = Phase::Confirming { since: now };
+            self.ask_witnesses(key);
+            return true;
+        }
+        self.stop_watching(key);
+        let Some(recovery) = self.state.recoveries.get_mut(key) else { return false };
+        recovery.step = 0;
+        if recovery.attempt == 0 || recovery.no_help >= runbook.limits.no_help.max(1) {
+            recovery.no_help += 1;
+        }
+        let until = now + runbook.limits.backoff.pause(recovery.no_help.max(1));
+        if recovery.no_help > runbook.limits.no_help.max(1) {
+            let why = "no step applies any more".to_owned();
+            self.escalate(key, runbook, &why);
+            self.set(key, Phase::Exhausted { why });
+        } else {
+            self.set(key, Phase::BackingOff { until });
+        }
         false
     }
 
@@ -628,7 +661,11 @@ impl Cx<'_> {
         let Some(recovery) = self.state.recoveries.get_mut(key) else { return };
         recovery.no_help += 1;
         let half_open = self.state.breakers.contains_key(&runbook.name);
-        if recovery.step + 1 < runbook.steps.len() {
+        let tried_enough = recovery.no_help >= runbook.limits.no_help.max(1);
+        let steps_left = recovery.step + 1 < runbook.steps.len();
+        // Wider steps that were not tried yet come before giving up.
+        let rounds = recovery.attempt as usize >= runbook.steps.len() && tried_enough;
+        if steps_left && !rounds {
             recovery.step += 1;
             recovery.phase = Phase::Confirming { since: now };
             self.ask_witnesses(key);

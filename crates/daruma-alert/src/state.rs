@@ -212,6 +212,8 @@ pub enum Role {
     Confirm,
     /// Its statement must hold for the runbook to apply.
     OnlyIf,
+    /// Its statement must hold for the step to apply.
+    When,
     /// Its statement must not hold.
     Unless,
     /// It states the health of a service that the target depends on.

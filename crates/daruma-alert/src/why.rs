@@ -125,7 +125,7 @@ pub(crate) fn alert(state: &State, alert: &Alert) -> Vec<String> {
         for witness in mine.iter().flat_map(|recovery| &recovery.witnesses) {
             let what = match &witness.role {
                 Role::Confirm => "witness",
-                Role::OnlyIf => "condition",
+                Role::OnlyIf | Role::When => "condition",
                 Role::Unless => "veto",
                 Role::Dependency(_) => "dependency",
                 Role::Verify => "proof",

@@ -1,4 +1,5 @@
 //! Bad nights, told as timelines: what comes in, what goes out.
+#![allow(clippy::unwrap_used)] // A test's helpers may fail as loudly as the test itself.
 
 use daruma_alert::{
     Command, Core, Effect, Event, Phase, Policy, ReceiverPolicy, RecoverConfig, RulePolicy,
@@ -44,8 +45,8 @@ fn at(seconds: f64) -> Time {
 
 impl Night {
     fn new(change: impl FnOnce(&mut Policy)) -> Night {
-        let mut policy = Policy::default();
-        policy.recover = serde_saphyr::from_str::<RecoverConfig>(RECOVER).unwrap();
+        let recover = serde_saphyr::from_str::<RecoverConfig>(RECOVER).unwrap();
+        let mut policy = Policy { recover, ..Policy::default() };
         policy.notify.receivers = vec![ReceiverPolicy {
             name: "ops".into(),
             channels: vec![("ops/webhook[0]".into(), true)],
@@ -354,4 +355,51 @@ fn a_view_of_every_phase_can_be_made_and_serialized() {
     let back: daruma_alert::View =
         serde_json::from_str(&serde_json::to_string(&view).unwrap()).unwrap();
     assert_eq!(back, view);
+}
+
+/// A start that does not help leads to the rollback, but only where something was deployed.
+fn with_rollback(policy: &mut Policy) {
+    policy.recover.runbooks = serde_saphyr::from_str(
+        r#"
+- name: web
+  matchers: [ 'service="web"' ]
+  mode: auto
+  confirm: { checks: [ { probe: { http: "http://web/" } } ] }
+  steps:
+    - { do: restart_web, verify: { probe: { http: "http://web/" }, for: 1s, within: 3s } }
+    - { do: rollback, when: { expr: deployed }, verify: { probe: { http: "http://web/" }, for: 1s, within: 3s } }
+  limits: { backoff: 2s..1m, no_help: 2 }
+"#,
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_wider_step_runs_only_where_its_condition_holds() {
+    for (deployed, want) in
+        [(Holds, vec!["restart_web", "rollback"]), (Clear, vec!["restart_web", "restart_web"])]
+    {
+        let mut night = Night::new(with_rollback);
+        night.finds(1.0, "Web", "web", Holds);
+        night.sees(1.1, 0, Clear);
+        night.ends(2.0, ActionEnd::Exited(1));
+        night.event(5.1, Event::Tick); // Not proved within 3 s.
+        night.sees(5.2, 1, deployed);
+        night.sees(5.3, 0, Clear);
+        night.event(8.0, Event::Tick); // The pause before the first step is tried again.
+        night.sees(8.1, 0, Clear);
+        assert_eq!(night.ran(), want, "deployed: {deployed:?}");
+    }
+}
+
+#[test]
+fn a_condition_that_nobody_can_answer_leads_to_no_act() {
+    let mut night = Night::new(with_rollback);
+    night.finds(1.0, "Web", "web", Holds);
+    night.sees(1.1, 0, Clear);
+    night.ends(2.0, ActionEnd::Exited(1));
+    night.event(5.1, Event::Tick);
+    night.sees(5.2, 1, Unknown);
+    night.sees(5.3, 0, Clear);
+    assert_eq!(night.ran(), ["restart_web"]);
 }
