@@ -84,6 +84,8 @@ pub struct Stats {
     pub log_records: usize,
     /// Bytes of them.
     pub log_bytes: usize,
+    /// Log records never kept because a single one was over [`Config::log_bytes_max`].
+    pub log_dropped_total: u64,
     /// Samples kept.
     pub accepted_total: u64,
     /// Samples refused as out of order.
@@ -144,7 +146,12 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        Stats { log_records: logs.records(), log_bytes: logs.bytes(), ..self.head().stats() }
+        Stats {
+            log_records: logs.records(),
+            log_bytes: logs.bytes(),
+            log_dropped_total: logs.dropped(),
+            ..self.head().stats()
+        }
     }
 
     /// All label names, sorted.

@@ -5,7 +5,8 @@
 //! room every source keeps what it wrote, and when there is none the largest gives way first, so a
 //! chatty source cannot push out a quiet one.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use daruma_model::{Labels, LogRecord, Matcher, Severity, Time};
 
@@ -49,6 +50,7 @@ pub(crate) struct Logs {
     rings: HashMap<Labels, Ring>,
     bytes: usize,
     order: u64,
+    dropped: u64,
 }
 
 impl Logs {
@@ -64,6 +66,7 @@ impl Logs {
 
     fn append_one(&mut self, bytes_max: usize, record: &LogRecord) {
         if record.body.len() + RECORD_BYTES > bytes_max {
+            self.dropped += 1;
             return;
         }
         if !self.rings.contains_key(&record.labels) {
@@ -102,24 +105,26 @@ impl Logs {
     }
 
     fn shrink(&mut self, goal: usize) {
+        let mut rings: Vec<&mut Ring> = self.rings.values_mut().collect();
+        // The largest first; of equal ones that with the oldest record.
+        let rank = |ring: &Ring| (ring.bytes, Reverse(ring.records.front().map(|r| r.order)));
+        let mut heap: BinaryHeap<_> =
+            rings.iter().enumerate().map(|(i, ring)| (rank(ring), i)).collect();
         while self.bytes > goal {
-            let mut sizes: Vec<usize> = self.rings.values().map(|ring| ring.bytes).collect();
-            sizes.sort_unstable_by(|a, b| b.cmp(a));
-            // Down to the second largest, or straight to the goal if that is nearer.
-            let (largest, second) =
-                (sizes.first().copied().unwrap_or(0), sizes.get(1).copied().unwrap_or(0));
-            let level = second.max(largest.saturating_sub(self.bytes - goal));
-            let Some(ring) = self.rings.values_mut().max_by_key(|ring| ring.bytes) else { return };
-            // At least one, or equal rings would never shrink.
-            self.bytes -= ring.drop_oldest();
-            while ring.bytes > level && self.bytes > goal {
-                let gone = ring.drop_oldest();
-                if gone == 0 {
-                    return;
+            let Some((_, largest)) = heap.pop() else { break };
+            let next = heap.peek().map_or(0, |((bytes, _), _)| *bytes);
+            let ring = &mut rings[largest];
+            loop {
+                self.bytes -= ring.drop_oldest();
+                if ring.bytes <= next || self.bytes <= goal {
+                    break;
                 }
-                self.bytes -= gone;
+            }
+            if !ring.records.is_empty() {
+                heap.push((rank(ring), largest));
             }
         }
+        self.rings.retain(|_, ring| !ring.records.is_empty());
     }
 
     /// The newest `limit` records whose labels satisfy `matchers` and whose text `wanted` likes,
@@ -154,6 +159,10 @@ impl Logs {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     pub(crate) fn records(&self) -> usize {
