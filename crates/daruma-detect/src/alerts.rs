@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use daruma_model::{Evidence, Finding, Labels, Querier, Span, Time, Verdict};
 use daruma_promql::{Expr, Kind, Limits, Value, VectorSample, format_short, instant};
 
-use crate::inputs::{Inputs, Missing, Seen, selector_text};
+use crate::inputs::{History, Inputs, Missing, selector_text};
 use crate::template::{Scene, Template};
 
 /// How often a finding that goes on holding is told again with its newest value.
@@ -41,7 +41,7 @@ pub(crate) struct Held {
     annotations: Labels,
     evidence: Evidence,
     /// What the selectors showed when it last held; `None` if it held before the start.
-    seen: Option<Vec<Seen>>,
+    seen: Option<History>,
     told: Time,
 }
 
@@ -199,7 +199,7 @@ impl AlertRule {
             let missing = if now_raw.contains(&held.raw) {
                 None
             } else {
-                inputs.missing(&held.raw, held.seen.as_deref())
+                inputs.missing(&held.raw, held.seen.as_ref())
             };
             match missing {
                 None => {

@@ -144,13 +144,21 @@ impl Trace {
 
 /// What one leaf showed of one label set when it was last seen to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen {
+struct Seen {
     /// Series that an instant selector would have shown.
     present: usize,
     /// Whether any sample fed the leaf.
     fed: bool,
     /// The newest sample.
     newest: Time,
+}
+
+/// What all leaves showed of one label set when it was last seen to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Whether the query makes these labels itself, so that they do not tell its series.
+    made: bool,
+    leaves: Vec<Seen>,
 }
 
 /// Why there is no evidence.
@@ -225,50 +233,57 @@ impl Shown {
 impl Inputs {
     pub(crate) fn look(querier: &dyn Querier, expr: &Expr, at: Time, lookback: Span) -> Inputs {
         let read = |leaf: Leaf| {
-            // An instant selector reads a single sample, its spacing shows in those before it.
-            let series = querier.select(&leaf.matchers, leaf.after, leaf.until);
+            // Further back than a short window reaches, so that the normal spacing shows.
+            let after = leaf.after.min(leaf.until - lookback);
+            let series = querier.select(&leaf.matchers, after, leaf.until);
             let traces = series.iter().filter_map(|series| Trace::of(series, lookback)).collect();
             Shown::new(leaf, traces)
         };
         Inputs { leaves: leaves(expr, at, lookback).into_iter().map(read).collect(), lookback }
     }
 
-    /// The series of each leaf that can have fed a result with these labels: those that agree on
-    /// every label both have. If no leaf has one, the labels were made by the query, and every
-    /// series may have.
-    fn relevant(&self, labels: &Labels) -> Vec<Vec<&Trace>> {
-        let agreeing: Vec<Vec<&Trace>> =
-            self.leaves.iter().map(|shown| shown.agreeing(labels)).collect();
-        if agreeing.iter().all(Vec::is_empty) {
-            return self.leaves.iter().map(|shown| shown.traces.iter().collect()).collect();
-        }
-        agreeing
+    /// The series of each leaf that agree with these labels; with `all`, every series.
+    fn relevant(&self, labels: &Labels, all: bool) -> Vec<Vec<&Trace>> {
+        self.leaves
+            .iter()
+            .map(|shown| if all { shown.traces.iter().collect() } else { shown.agreeing(labels) })
+            .collect()
     }
 
     /// What is to be remembered of a label set that holds.
-    pub(crate) fn seen(&self, labels: &Labels) -> Vec<Seen> {
-        self.leaves
+    pub(crate) fn seen(&self, labels: &Labels) -> History {
+        let agreeing = self.relevant(labels, false);
+        // If no series agrees, the query made the labels itself, and every series may have fed them.
+        let made = agreeing.iter().all(Vec::is_empty);
+        let relevant = if made { self.relevant(labels, true) } else { agreeing };
+        let leaves = self
+            .leaves
             .iter()
-            .zip(self.relevant(labels))
-            .map(|(Shown { leaf, .. }, traces)| Seen {
-                present: traces
-                    .iter()
-                    .filter(|trace| !trace.ended && leaf.until.since(trace.newest) < self.lookback)
-                    .count(),
-                fed: !traces.is_empty(),
-                newest: traces.iter().map(|trace| trace.newest).max().unwrap_or(Time::MIN),
+            .zip(relevant)
+            .map(|(Shown { leaf, .. }, traces)| {
+                let inside = || traces.iter().filter(|trace| trace.newest > leaf.after);
+                let present = |trace: &&&Trace| {
+                    !trace.ended && leaf.until.since(trace.newest) < self.lookback
+                };
+                Seen {
+                    present: inside().filter(present).count(),
+                    fed: inside().next().is_some(),
+                    newest: traces.iter().map(|trace| trace.newest).max().unwrap_or(Time::MIN),
+                }
             })
-            .collect()
+            .collect();
+        History { made, leaves }
     }
 
     /// Whether a label set that no longer holds is proven to be over. `seen` is what its last
     /// holding showed, `None` if that is not known (it held before the program started).
-    pub(crate) fn missing(&self, labels: &Labels, seen: Option<&[Seen]>) -> Option<Missing> {
+    pub(crate) fn missing(&self, labels: &Labels, seen: Option<&History>) -> Option<Missing> {
         let mut any = false;
+        let all = seen.is_some_and(|seen| seen.made);
         for (i, (Shown { leaf, .. }, traces)) in
-            self.leaves.iter().zip(self.relevant(labels)).enumerate()
+            self.leaves.iter().zip(self.relevant(labels, all)).enumerate()
         {
-            let before = seen.and_then(|seen| seen.get(i).copied());
+            let before = seen.and_then(|seen| seen.leaves.get(i).copied());
             let needed = match before {
                 Some(before) if before.fed => before.present.max(1),
                 Some(_) => 0,
@@ -307,7 +322,7 @@ impl Inputs {
     /// The labels by which the series behind a result can be selected: those that every relevant
     /// series of at least one leaf carries with the result's value.
     pub(crate) fn selectable(&self, labels: &Labels) -> Labels {
-        let relevant = self.relevant(labels);
+        let relevant = self.relevant(labels, false);
         labels.filtered(|name| {
             let mut any = false;
             let all = relevant.iter().flatten().all(|trace| {

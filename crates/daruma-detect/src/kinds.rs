@@ -29,9 +29,12 @@ pub(crate) fn kind_of(body: &str) -> String {
             rest = rest.trim_start();
             continue;
         }
-        let end = rest
-            .find(|c: char| c.is_whitespace() || ",;()[]{}<>\"'`=|".contains(c))
-            .unwrap_or(rest.len());
+        let until = |stops: &str| {
+            rest.find(|c: char| c.is_whitespace() || stops.contains(c)).unwrap_or(rest.len())
+        };
+        // A URL keeps its query; elsewhere `=` ends a name.
+        let wide = until(",;()[]{}<>\"'`|");
+        let end = if is_path(&rest[..wide]) { wide } else { until(",;()[]{}<>\"'`=|") };
         if end == 0 {
             out.push(first);
             rest = &rest[first.len_utf8()..];

@@ -279,7 +279,13 @@ impl LogAlert {
                 (None, _) => false,
                 (Some(before), Some(verdict)) if before != verdict => true,
                 (Some(Verdict::Holds), Some(Verdict::Holds)) => {
-                    value.to_bits() != window.value.to_bits()
+                    // Below the limit it only waits to be over; the evidence stays what it was.
+                    let least = match &self.rule.kind {
+                        LogKind::Matches { more_than, .. } => *more_than as f64,
+                        _ => 0.0,
+                    };
+                    value > least
+                        && value.to_bits() != window.value.to_bits()
                         && window.told.is_none_or(|told| now.since(told) >= REFRESH)
                 }
                 _ => false,

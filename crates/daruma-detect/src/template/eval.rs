@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use daruma_model::Labels;
 
 use super::format::float;
-use super::parse::{Arg, Node, Pipe};
+use super::parse::{Arg, Node, Parsed, Pipe};
 use super::{Scene, functions};
 
 /// Actions evaluated and bytes written by one expansion.
 const STEPS_MAX: usize = 100_000;
 const OUTPUT_MAX: usize = 64 << 10;
+/// Blocks within blocks and templates within templates: each needs its part of the stack.
+const DEPTH_MAX: usize = 100;
 
 /// A value of the template language.
 #[derive(Debug, Clone)]
@@ -96,7 +98,7 @@ impl Value {
     }
 }
 
-pub(super) fn run(nodes: &[Node], scene: &Scene<'_>) -> Result<String, String> {
+pub(super) fn run(parsed: &Parsed, scene: &Scene<'_>) -> Result<String, String> {
     let variables = vec![
         (String::new(), Value::Root),
         ("labels".to_owned(), Value::Labels(scene.labels.clone())),
@@ -104,16 +106,18 @@ pub(super) fn run(nodes: &[Node], scene: &Scene<'_>) -> Result<String, String> {
         ("externalURL".to_owned(), Value::Text(scene.external_url.to_owned())),
         ("value".to_owned(), Value::Float(scene.value)),
     ];
-    let mut run = Run { scene, variables, out: String::new(), steps: 0 };
-    run.nodes(nodes, &Value::Root)?;
+    let mut run = Run { scene, parsed, variables, out: String::new(), steps: 0, depth: 0 };
+    run.nodes(&parsed.nodes, &Value::Root)?;
     Ok(run.out)
 }
 
 struct Run<'a> {
     scene: &'a Scene<'a>,
+    parsed: &'a Parsed,
     variables: Vec<(String, Value)>,
     out: String,
     steps: usize,
+    depth: usize,
 }
 
 /// Whether a loop goes on.
@@ -126,6 +130,16 @@ enum Flow {
 
 impl Run<'_> {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, String> {
+        if self.depth >= DEPTH_MAX {
+            return Err(format!("nested deeper than {DEPTH_MAX}"));
+        }
+        self.depth += 1;
+        let flow = self.nodes_in(nodes, dot);
+        self.depth -= 1;
+        flow
+    }
+
+    fn nodes_in(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, String> {
         for node in nodes {
             self.steps += 1;
             if self.steps > STEPS_MAX {
@@ -160,13 +174,29 @@ impl Run<'_> {
                 }
                 Node::Break => Flow::Break,
                 Node::Continue => Flow::Continue,
-                Node::Unknown(word) => return Err(format!("{{{{{word}}}}} is not supported")),
+                Node::Template(name, pipe) => {
+                    let value = match pipe {
+                        Some(pipe) => self.scoped(|run| run.pipe(pipe, dot))?,
+                        None => Value::Nil,
+                    };
+                    self.template(name, value)?;
+                    Flow::On
+                }
             };
             if flow != Flow::On {
                 return Ok(flow);
             }
         }
         Ok(Flow::On)
+    }
+
+    fn template(&mut self, name: &str, value: Value) -> Result<(), String> {
+        let parsed = self.parsed;
+        let body = parsed.defined.get(name).ok_or(format!("template {name:?} not defined"))?;
+        let around = std::mem::replace(&mut self.variables, vec![(String::new(), value.clone())]);
+        let result = self.nodes(body, &value);
+        self.variables = around;
+        result.map(|_| ())
     }
 
     fn scoped<T>(

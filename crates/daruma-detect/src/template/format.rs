@@ -79,6 +79,7 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
     let mut out = String::new();
     let mut chars = format.chars().peekable();
     let mut next = 0;
+    let mut reordered = false;
     while let Some(c) = chars.next() {
         if c != '%' {
             out.push(c);
@@ -98,6 +99,9 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
         }
         let mut digits = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
             let mut number: Option<usize> = None;
+            if let Some(place) = place(chars) {
+                (next, reordered) = (place, true);
+            }
             if chars.peek() == Some(&'*') {
                 chars.next();
                 let given = args.get(next).and_then(Value::as_int);
@@ -115,6 +119,9 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
             chars.next();
             spec.precision = Some(digits(&mut chars).unwrap_or(0).min(WIDTH_MAX));
         }
+        if let Some(place) = place(&mut chars) {
+            (next, reordered) = (place, true);
+        }
         let Some(verb) = chars.next() else {
             out.push_str("%!(NOVERB)");
             break;
@@ -130,7 +137,7 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
         next += 1;
         out.push_str(&spec.pad(spec.verb(verb, value)));
     }
-    if next < args.len() {
+    if next < args.len() && !reordered {
         let extra: Vec<String> = args[next..]
             .iter()
             .map(|value| match value {
@@ -141,6 +148,24 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
     out
+}
+
+/// `[n]`: the argument meant, from 0.
+fn place(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<usize> {
+    if chars.peek() != Some(&'[') {
+        return None;
+    }
+    let mut ahead = chars.clone();
+    ahead.next();
+    let mut number: usize = 0;
+    loop {
+        match ahead.next()? {
+            ']' => break,
+            digit => number = (number * 10 + digit.to_digit(10)? as usize).min(WIDTH_MAX),
+        }
+    }
+    *chars = ahead;
+    number.checked_sub(1)
 }
 
 #[derive(Default)]
@@ -185,7 +210,8 @@ impl Spec {
     }
 
     fn verb(&self, verb: char, value: &Value) -> String {
-        let bad = || format!("%!{verb}({}={})", value.type_name(), value.print());
+        // The value in a complaint obeys the precision, too.
+        let bad = || format!("%!{verb}({}={})", value.type_name(), self.verb('v', value));
         match (verb, value) {
             (_, Value::Nil) if verb == 'v' => "<nil>".to_owned(),
             (_, Value::Nil) => format!("%!{verb}(<nil>)"),
@@ -200,6 +226,7 @@ impl Spec {
                 .and_then(char::from_u32)
                 .unwrap_or(char::REPLACEMENT_CHARACTER)
                 .to_string(),
+            ('U', Value::Int(number)) => format!("U+{number:04X}"),
             ('q', Value::Int(number)) => {
                 let c = u32::try_from(*number).ok().and_then(char::from_u32);
                 format!("'{}'", c.unwrap_or(char::REPLACEMENT_CHARACTER))
@@ -234,7 +261,7 @@ impl Spec {
             ('v' | 's', Value::Labels(_) | Value::List(_) | Value::Sample(..) | Value::Map(_)) => {
                 value.print()
             }
-            ('v', Value::Root) => value.print(),
+            ('v', _) => value.print(),
             _ => bad(),
         }
     }

@@ -134,6 +134,7 @@ pub(super) fn call(name: &str, args: Vec<Value>, scene: &Scene<'_>) -> Result<Va
             Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
         }
         "index" => index(&args),
+        "slice" => slice(&args),
         "print" => Ok(Value::Text(print(&args))),
         "println" => {
             let words: Vec<String> = args.iter().map(Value::print).collect();
@@ -141,6 +142,7 @@ pub(super) fn call(name: &str, args: Vec<Value>, scene: &Scene<'_>) -> Result<Va
         }
         "printf" => Ok(Value::Text(printf(&text(0)?, args.get(1..).unwrap_or_default()))),
         "html" => Ok(Value::Text(escape_html(&print(&args)))),
+        "js" => Ok(Value::Text(escape_js(&print(&args)))),
         "urlquery" => Ok(Value::Text(query_escape(&print(&args)))),
         "urlQueryEscape" => of_text(query_escape),
         "toUpper" => of_text(str::to_uppercase),
@@ -311,6 +313,38 @@ fn index(args: &[Value]) -> Result<Value, String> {
     Ok(value)
 }
 
+fn slice(args: &[Value]) -> Result<Value, String> {
+    let (first, bounds) = args.split_first().ok_or("slice of untyped nil")?;
+    let length = match first {
+        Value::Text(text) => text.len(),
+        Value::List(list) => list.len(),
+        other => return Err(format!("can't slice item of type {}", other.type_name())),
+    };
+    if bounds.len() > 2 {
+        return Err("too many slice indexes".to_owned());
+    }
+    let bound = |i: usize, default: usize| match bounds.get(i) {
+        None => Ok(default),
+        Some(value) => value
+            .as_int()
+            .and_then(|i| usize::try_from(i).ok())
+            .filter(|i| *i <= length)
+            .ok_or("index out of range".to_owned()),
+    };
+    let (from, to) = (bound(0, 0)?, bound(1, length)?);
+    if from > to {
+        return Err(format!("invalid slice index: {from} > {to}"));
+    }
+    Ok(match first {
+        // Go cuts bytes; what is cut within a character is shown as broken.
+        Value::Text(text) => {
+            Value::Text(String::from_utf8_lossy(&text.as_bytes()[from..to]).into_owned())
+        }
+        Value::List(list) => Value::List(list[from..to].to_vec()),
+        _ => Value::Nil,
+    })
+}
+
 /// Go's `Sprint`: a blank between two operands of which neither is a text.
 fn print(args: &[Value]) -> String {
     let mut out = String::new();
@@ -334,6 +368,19 @@ fn escape_html(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '\0' => out.push(char::REPLACEMENT_CHARACTER),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn escape_js(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' | '"' => out.extend(['\\', c]),
+            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
             c => out.push(c),
         }
     }

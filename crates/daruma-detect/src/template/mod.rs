@@ -2,7 +2,8 @@
 //!
 //! Apart from the rest so that it can be replaced as a whole: the only entries are
 //! [`Template::parse`] and [`Template::expand`]. What the language has and this evaluator does not
-//! (`define`, `template`, `block`, a few functions) loads and yields an error text when expanded.
+//! (a few functions: `call`, `now`, `tmpl`, `toDuration`, `toTime`) loads and yields an error text
+//! when expanded.
 //!
 //! No text and no data make it panic; nesting, steps and output are bounded.
 
@@ -22,7 +23,7 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct Template {
     text: Arc<str>,
-    nodes: Arc<[parse::Node]>,
+    parsed: Arc<parse::Parsed>,
 }
 
 /// Why a text is no template.
@@ -79,8 +80,8 @@ impl Template {
         if text.len() > TEXT_BYTES_MAX {
             return Err(fail(0, format!("longer than {TEXT_BYTES_MAX} bytes")));
         }
-        let nodes = parse::parse(text).map_err(|(at, message)| fail(at, message))?;
-        Ok(Template { text: text.into(), nodes: nodes.into() })
+        let parsed = parse::parse(text).map_err(|(at, message)| fail(at, message))?;
+        Ok(Template { text: text.into(), parsed: parsed.into() })
     }
 
     /// The template as written.
@@ -94,7 +95,7 @@ impl Template {
     /// # Errors
     /// A sentence: wrong types, a missing field, something this evaluator does not know.
     pub fn expand(&self, scene: &Scene<'_>) -> Result<String, String> {
-        eval::run(&self.nodes, scene)
+        eval::run(&self.parsed, scene)
     }
 
     /// The text with its holes filled, or Prometheus' text for a template that fails.

@@ -1,5 +1,7 @@
 //! From text to tree: Go's grammar of templates.
 
+use std::collections::BTreeMap;
+
 use super::functions;
 
 /// Blocks within blocks, parentheses within parentheses.
@@ -7,6 +9,13 @@ const DEPTH_MAX: usize = 64;
 
 /// An error and the byte it is at.
 type Fail = (usize, String);
+
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) nodes: Vec<Node>,
+    /// The bodies of `define` and `block`, by name.
+    pub(super) defined: BTreeMap<String, Vec<Node>>,
+}
 
 #[derive(Debug)]
 pub(super) enum Node {
@@ -17,8 +26,8 @@ pub(super) enum Node {
     Range(Pipe, Vec<Node>, Vec<Node>),
     Break,
     Continue,
-    /// Part of the language, not of this evaluator.
-    Unknown(String),
+    /// The body of that name, on a value of its own.
+    Template(String, Option<Pipe>),
 }
 
 #[derive(Debug)]
@@ -75,7 +84,7 @@ enum Piece {
     Action(Vec<Lexeme>, usize),
 }
 
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, Fail> {
+pub(super) fn parse(text: &str) -> Result<Parsed, Fail> {
     let mut pieces = split(text)?.into_iter();
     let mut parser = Parser {
         // The variables that Prometheus puts before every rule template.
@@ -84,10 +93,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, Fail> {
             .to_vec(),
         depth: 0,
         loops: 0,
+        defined: BTreeMap::new(),
     };
     let (nodes, end) = parser.block(&mut pieces)?;
     match end {
-        Stop::Text => Ok(nodes),
+        Stop::Text => Ok(Parsed { nodes, defined: parser.defined }),
         Stop::End(at) => Err((at, "unexpected {{end}}".to_owned())),
         Stop::Else(_, at) => Err((at, "unexpected {{else}}".to_owned())),
     }
@@ -322,6 +332,7 @@ struct Parser {
     variables: Vec<String>,
     depth: usize,
     loops: usize,
+    defined: BTreeMap<String, Vec<Node>>,
 }
 
 type Pieces = std::vec::IntoIter<Piece>;
@@ -357,17 +368,9 @@ impl Parser {
                     }
                     nodes.push(if keyword == "break" { Node::Break } else { Node::Continue });
                 }
-                "define" | "block" => {
-                    self.nested(at, |parser| {
-                        let (_, end) = parser.block(pieces)?;
-                        match end {
-                            Stop::End(_) => Ok(()),
-                            _ => Err((at, format!("{{{{{keyword}}}}} is not ended"))),
-                        }
-                    })?;
-                    nodes.push(Node::Unknown(keyword));
+                "define" | "block" | "template" => {
+                    nodes.extend(self.named(&keyword, &lexemes, at, pieces)?);
                 }
-                "template" => nodes.push(Node::Unknown(keyword)),
                 "end" => return Err((at, "unexpected text after {{end".to_owned())),
                 _ => {
                     let mut reader = Reader { lexemes: &lexemes, next: 0, end: at };
@@ -378,6 +381,41 @@ impl Parser {
             }
         }
         Ok((nodes, Stop::Text))
+    }
+
+    /// `define "name"`, `block "name" pipeline`, `template "name" [pipeline]`.
+    fn named(
+        &mut self,
+        keyword: &str,
+        lexemes: &[Lexeme],
+        at: usize,
+        pieces: &mut Pieces,
+    ) -> Result<Option<Node>, Fail> {
+        let Some(Token::Text(name)) = lexemes.get(1).map(|lexeme| lexeme.token.clone()) else {
+            return Err((at, format!("{{{{{keyword}}}}} needs a quoted name")));
+        };
+        if keyword == "define" && self.depth > 0 {
+            return Err((at, "unexpected {{define}}".to_owned()));
+        }
+        let mut reader = Reader { lexemes: &lexemes[2..], next: 0, end: at };
+        let given = reader.peek(0).is_some();
+        if given == (keyword == "define") && keyword != "template" {
+            return Err((at, format!("missing or unexpected value in {{{{{keyword}}}}}")));
+        }
+        let pipe = if given { Some(self.pipe(&mut reader, false)?) } else { None };
+        reader.must_end()?;
+        if keyword != "template" {
+            // A body of its own sees nothing of what is around it.
+            let around = std::mem::replace(&mut self.variables, vec![String::new()]);
+            let loops = std::mem::take(&mut self.loops);
+            let body = self.nested(at, |parser| parser.block(pieces));
+            (self.variables, self.loops) = (around, loops);
+            match body? {
+                (body, Stop::End(_)) => self.defined.insert(name.clone(), body),
+                _ => return Err((at, format!("{{{{{keyword}}}}} without {{{{end}}}}"))),
+            };
+        }
+        Ok((keyword != "define").then_some(Node::Template(name, pipe)))
     }
 
     fn nested<T>(
