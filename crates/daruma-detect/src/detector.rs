@@ -278,9 +278,15 @@ impl Detector {
         }
     }
 
-    /// Judges log records at once.
+    /// Judges log records at once. Their source is taken to be `log/` and their `path`, `unit` or
+    /// `source` label; where the source is known, use [`Detector::on_logs_from`].
     pub fn on_logs(&mut self, now: Time, records: &[LogRecord]) -> Vec<Finding> {
-        self.logs.take(now, records)
+        self.logs.take(now, None, records)
+    }
+
+    /// Judges log records of the source with this name (as in [`SourceHealth::source`]) at once.
+    pub fn on_logs_from(&mut self, now: Time, source: &str, records: &[LogRecord]) -> Vec<Finding> {
+        self.logs.take(now, Some(source), records)
     }
 
     /// Takes in how a source is. A failing one makes what log rules said of it unknown, at the next

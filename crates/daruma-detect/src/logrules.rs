@@ -159,7 +159,7 @@ impl LogAlert {
         }
     }
 
-    fn take(&mut self, now: Time, record: &LogRecord) {
+    fn take(&mut self, now: Time, source: Option<&str>, record: &LogRecord) {
         let at = record.time.min(now);
         if let LogKind::NewKind { severity, learn_for, .. } = &self.rule.kind {
             if severity.is_some_and(|least| record.severity.is_none_or(|is| is < least)) {
@@ -190,10 +190,12 @@ impl LogAlert {
             self.touched.push(group);
         }
         if window.sources.len() < SOURCES_MAX {
-            for name in source_names(&record.labels) {
-                if !window.sources.contains(&name) {
-                    window.sources.insert(name);
+            match source {
+                Some(source) if window.sources.contains(source) => {}
+                Some(source) => {
+                    window.sources.insert(source.to_owned());
                 }
+                None => window.sources.extend(source_names(&record.labels)),
             }
         }
         if let LogKind::Silent { .. } = self.rule.kind {
@@ -492,7 +494,12 @@ impl LogRules {
     }
 
     /// Judges records as they come; what changed is told at once.
-    pub(crate) fn take(&mut self, now: Time, records: &[LogRecord]) -> Vec<Finding> {
+    pub(crate) fn take(
+        &mut self,
+        now: Time,
+        source: Option<&str>,
+        records: &[LogRecord],
+    ) -> Vec<Finding> {
         if self.alerts.is_empty() {
             return Vec::new();
         }
@@ -505,7 +512,7 @@ impl LogRules {
             let end = at + run.count();
             let selected = self.selected_by(&first.labels);
             for record in &records[at..end] {
-                self.take_one(now, record, &selected, &mut touched);
+                self.take_one(now, source, record, &selected, &mut touched);
             }
             at = end;
         }
@@ -520,13 +527,14 @@ impl LogRules {
     fn take_one(
         &mut self,
         now: Time,
+        source: Option<&str>,
         record: &LogRecord,
         selected: &[bool],
         touched: &mut BTreeSet<usize>,
     ) {
         let chosen = |i: &usize| selected.get(*i).copied().unwrap_or(false);
         for i in self.open.iter().copied().filter(chosen) {
-            self.alerts[i].take(now, record);
+            self.alerts[i].take(now, source, record);
             touched.insert(i);
         }
         if self.owners.is_empty() {
@@ -538,7 +546,7 @@ impl LogRules {
         }
         for i in matched.iter().filter_map(|pattern| self.owners.get(pattern).copied()) {
             if chosen(&i) {
-                self.alerts[i].take(now, record);
+                self.alerts[i].take(now, source, record);
                 touched.insert(i);
             }
         }

@@ -81,6 +81,17 @@ fn a_log_that_cannot_be_read_is_unknown_and_quiet_counts_from_its_return() {
 }
 
 #[test]
+fn a_source_that_reads_many_files_is_known_by_the_name_it_gives_itself() {
+    let mut world = World::new(ERRORS);
+    let errors = [record(at(0), "/srv/a.log", "ERROR"), record(at(0), "/srv/b.log", "ERROR")];
+    world.detector.on_logs_from(at(0), "log//srv/*.log", &errors);
+    let found = world.detector.on_logs_from(at(1), "log//srv/*.log", &errors[..1]);
+    assert_eq!(said(&found), [Holds]);
+    world.source(at(2), "/srv/*.log", Failing);
+    assert_eq!(said(&world.evaluate(at(2)).findings), [Unknown]);
+}
+
+#[test]
 fn a_failing_source_of_another_log_changes_nothing() {
     let mut world = World::new(ERRORS);
     let errors = [("/a", "ERROR"), ("/a", "ERROR"), ("/a", "ERROR")];

@@ -385,3 +385,76 @@ fn evidence_plots_the_left_side_for_these_labels() {
         assert_eq!(found[0].evidence.query.as_deref(), Some(want), "{expr}");
     }
 }
+
+mod never_without_evidence {
+    use std::collections::BTreeMap;
+
+    use daruma_model::{Labels, Point};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    enum Event {
+        Sample(u8, i8),
+        Gone(u8),
+        Wait(i64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => (0_u8..3, 0_i8..10).prop_map(|(series, value)| Event::Sample(series, value)),
+            1 => (0_u8..3).prop_map(Event::Gone),
+            3 => prop_oneof![1_i64..5, 50_i64..400].prop_map(Event::Wait),
+        ]
+    }
+
+    proptest! {
+        /// Whatever comes, vanishes and comes back: what is told of `x > 5` is what the newest
+        /// sample says, and where there is none, that nobody knows.
+        #[test]
+        fn every_verdict_is_what_the_newest_sample_says(
+            events in prop::collection::vec(event(), 1..80),
+        ) {
+            let mut world = World::new("rules: [ { alert: High, expr: 'x > 5' } ]");
+            let mut told = BTreeMap::<String, daruma_model::Verdict>::new();
+            let mut newest = BTreeMap::<String, Point>::new();
+            let mut now = 0;
+            for event in events {
+                let sample = |series: u8| format!("x{{i=\"{series}\"}}");
+                now += 1;
+                let (text, value) = match event {
+                    Event::Sample(series, value) => (sample(series), f64::from(value)),
+                    Event::Gone(series) => (sample(series), f64::NAN),
+                    Event::Wait(seconds) => {
+                        now += seconds;
+                        ("other".to_owned(), 1.0)
+                    }
+                };
+                world.commit(at(now), &[(&text, value)]);
+                if text != "other" {
+                    let labels = series(&text).filtered(|name| name != Labels::NAME);
+                    newest.insert(labels.get("i").to_owned(), Point { time: at(now), value });
+                }
+                for finding in world.evaluate(at(now)).findings {
+                    told.insert(finding.labels.get("i").to_owned(), finding.verdict);
+                }
+                for (series, verdict) in &told {
+                    let point = newest[series];
+                    let seen = !point.value.is_nan() && at(now).since(point.time) < Span::minutes(5);
+                    match verdict {
+                        Holds => prop_assert!(seen && point.value > 5.0, "{series} {point:?}"),
+                        Unknown => prop_assert!(!seen, "{series} {point:?} at {now}"),
+                        // Clear lasts until it holds again, whatever becomes of the series.
+                        Clear => prop_assert!(!seen || point.value <= 5.0, "{series} {point:?}"),
+                    }
+                }
+                for (series, point) in &newest {
+                    if point.value > 5.0 && at(now).since(point.time) < Span::minutes(5) {
+                        prop_assert_eq!(told.get(series), Some(&Holds));
+                    }
+                }
+            }
+        }
+    }
+}
