@@ -342,7 +342,8 @@ fn a_witness_speaks_on_fresh_samples_only() {
         ("x < 5", 25, 20, Holds),
         ("rate(x[1m]) > 5", 25, 20, Unknown), // A rate needs two samples.
         ("rate(x[1m]) > 5", 26, 20, Clear),
-        ("absent(x)", 21, 20, Unknown), // That nothing came yet proves no absence.
+        ("avg_over_time(x[1m]) > 3", 26, 20, Clear), // What came before the action is hidden.
+        ("absent(x)", 21, 20, Unknown),              // That nothing came yet proves no absence.
         ("absent(x)", 25, 20, Clear),
         ("absent(gone)", 400, 20, Holds), // A whole look-back without it does.
         ("x > 5 or gone > 5", 25, 20, Clear), // A side that never spoke is not waited for.

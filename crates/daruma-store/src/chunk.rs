@@ -397,6 +397,15 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn a_negative_zero_among_round_numbers_keeps_its_sign() {
+        let points: Vec<Point> = (0..120)
+            .map(|i| Point { time: Time(i), value: if i == 60 { -0.0 } else { i as f64 } })
+            .collect();
+        let (open, sealed) = both_forms(&points);
+        assert_eq!((bits(&open), bits(&sealed)), (bits(&points), bits(&points)));
+    }
+
     proptest! {
         #[test]
         fn every_bit_of_every_point_comes_back(

@@ -207,6 +207,24 @@ fn a_reader_sees_a_commit_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_window_is_cut_exactly_wherever_chunks_end() {
+    let store = Store::new(Config::default());
+    let labels = name("a");
+    for time in 1..=500 {
+        store.append(&commit(vec![sample(&labels, time, time as f64)]));
+    }
+    for after in 0..=500 {
+        for until in [after, after + 1, after + 2, after + 119, after + 121, 500] {
+            let want: Vec<i64> = (after + 1..=until.min(500)).collect();
+            let found = store.select(&[], Time(after), Time(until));
+            let got: Vec<i64> =
+                found.iter().flat_map(|s| s.points.iter().map(|point| point.time.0)).collect();
+            assert_eq!(got, want, "({after}, {until}]");
+        }
+    }
+}
+
+#[test]
 fn one_series_too_many_is_refused_and_counted_while_the_others_go_on() {
     let store = Store::new(Config { series_max: 2, ..Config::default() });
     let appended = store.append(&commit(vec![
