@@ -11,6 +11,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -165,6 +167,7 @@ impl Outlet {
         let mut reporter = Reporter {
             outlet: self.clone(),
             health,
+            counts: Arc::default(),
             commits: VecDeque::new(),
             health_due: true,
             reported: None,
@@ -184,10 +187,18 @@ impl Outlet {
 #[error("stopping")]
 pub struct Stopping;
 
+/// Signals delivered and lost since the start.
+#[derive(Debug, Default)]
+struct Counts {
+    signals: AtomicU64,
+    lost: AtomicU64,
+}
+
 /// How one source speaks: samples, log records, and how it is itself.
 pub struct Reporter {
     outlet: Outlet,
     health: SourceHealth,
+    counts: Arc<Counts>,
     commits: VecDeque<Commit>,
     health_due: bool,
     reported: Option<Time>,
@@ -198,6 +209,12 @@ impl Reporter {
     #[must_use]
     pub fn now(&self) -> Time {
         (self.outlet.clock)()
+    }
+
+    /// How the source asks for the time.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.outlet.clock.clone()
     }
 
     /// The name of the source.
@@ -232,6 +249,19 @@ impl Reporter {
         }
     }
 
+    /// A second voice of the same source, to speak while the first is held up. It says nothing
+    /// by itself.
+    pub(crate) fn beside(&self) -> Reporter {
+        Reporter {
+            outlet: self.outlet.clone(),
+            health: self.health.clone(),
+            counts: Arc::clone(&self.counts),
+            commits: VecDeque::new(),
+            health_due: false,
+            reported: None,
+        }
+    }
+
     /// Resolves when everything is being stopped: for `select!` around a look that may hang.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut stopping = self.outlet.stopping.clone();
@@ -252,12 +282,12 @@ impl Reporter {
         if commit.samples.is_empty() {
             return self.flush();
         }
-        self.health.signals += commit.samples.len() as u64;
+        self.counts.signals.fetch_add(commit.samples.len() as u64, Relaxed);
         self.commits.push_back(commit);
         self.flush();
         while self.commits.len() > COMMITS_KEPT_MAX {
             if let Some(oldest) = self.commits.pop_front() {
-                self.health.signals -= oldest.samples.len() as u64;
+                self.counts.signals.fetch_sub(oldest.samples.len() as u64, Relaxed);
                 self.lost(oldest.samples.len() as u64);
             }
         }
@@ -277,7 +307,7 @@ impl Reporter {
 
     /// Counts signals that are gone for good.
     pub fn lost(&mut self, signals: u64) {
-        self.health.lost += signals;
+        self.counts.lost.fetch_add(signals, Relaxed);
         self.health_due |= signals > 0;
     }
 
@@ -296,7 +326,7 @@ impl Reporter {
             permit = self.outlet.deliveries.reserve() => permit.map_err(|_| Stopping)?,
             _ = stopping.wait_for(|stop| *stop) => return Err(Stopping),
         };
-        self.health.signals += records.len() as u64;
+        self.counts.signals.fetch_add(records.len() as u64, Relaxed);
         {
             let mut positions = self.outlet.positions();
             if position.ended {
@@ -349,6 +379,8 @@ impl Reporter {
         let fresh = self.reported.is_some_and(|at| (at..at + HEALTH_EVERY).contains(&now));
         if self.health_due || !fresh {
             self.health.at = now;
+            self.health.signals = self.counts.signals.load(Relaxed);
+            self.health.lost = self.counts.lost.load(Relaxed);
             if self.outlet.deliveries.try_send(Delivery::Health(self.health.clone())).is_ok() {
                 self.health_due = false;
                 self.reported = Some(now);

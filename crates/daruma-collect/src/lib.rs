@@ -6,6 +6,12 @@
 //! |---|---|---|
 //! | a file's age | `file_age.rs` | presence, age, size |
 //! | log files | `logfile.rs` | records, line and byte counts |
+//! | this host | `host.rs` | what node_exporter tells |
+//! | processes | `process.rs` | up, state, use of resources, exits at once |
+//! | probes | `probe.rs` | whether an endpoint answers, how fast, until when its certificate holds |
+//! | scrapes | `scrape.rs` | what programs expose as text |
+//!
+//! [`observe`] answers a witness's question on demand with the same eyes.
 //!
 //! Invariants:
 //! - no source can stop or slow another: each has its own task, and a thread where the system blocks;
@@ -21,19 +27,44 @@ use tokio::task::JoinSet;
 
 pub mod blocking;
 pub mod delivery;
+pub mod exposition;
 pub mod file_age;
+pub mod host;
+pub mod http;
+pub mod logfile;
+mod observe;
+pub mod probe;
+pub mod process;
 pub mod schedule;
+pub mod scrape;
+mod series;
 
 pub use delivery::{Delivery, Fingerprint, Outlet, Position, Reporter, Source, Stopping};
 pub use file_age::FileSource;
+pub use host::HostSource;
+pub use logfile::LogSource;
+pub use observe::observe;
+pub use probe::ProbeSource;
+pub use process::ProcessSource;
 pub use schedule::{Every, EveryError, Schedule};
+pub use scrape::ScrapeSource;
 
 /// The section `collect` of `daruma.yaml`: what to look at.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Log files to read.
+    pub logs: Vec<LogSource>,
     /// Files whose presence, age and size are watched from outside.
     pub files: Vec<FileSource>,
+    /// This host; absent, it is not read.
+    pub host: Option<HostSource>,
+    /// Processes.
+    pub processes: Vec<ProcessSource>,
+    /// Endpoints that are asked whether they answer.
+    pub probes: Vec<ProbeSource>,
+    /// Endpoints that expose metrics as text.
+    pub scrape: Vec<ScrapeSource>,
 }
 
 /// What the collector is given.
@@ -60,8 +91,13 @@ pub fn start(config: Config, context: Context) -> Handle {
     let (stop, stopping) = watch::channel(false);
     let outlet = Outlet::new(clock, deliveries, positions, stopping);
     let mut handle = Handle { outlet, stop, tasks: JoinSet::new() };
-    let Config { files } = config;
+    let Config { logs, files, host, processes, probes, scrape } = config;
+    handle.add(logs);
     handle.add(files);
+    handle.add(host);
+    handle.add(processes);
+    handle.add(probes);
+    handle.add(scrape.into_iter().flatten());
     handle
 }
 
