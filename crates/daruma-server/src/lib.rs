@@ -1,1 +1,35 @@
-//! Placeholder until the crate's first commit.
+//! The HTTP API and the pages: what people and scripts see of the loop, and how they speak to it.
+//!
+//! It stands apart because it meets whoever can reach a port. Everything is drawn from one
+//! [`daruma_alert::View`], so the pages, the API and the command line cannot disagree.
+//!
+//! Never in here: a decision. A command is passed on, and answered only once it is durable. Never a
+//! request that the table in `routes.rs` does not name, never text that becomes markup, never a clock.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `config` | the section `server:` and what of it is refused |
+//! | `routes` | every address there is, and what each demands of whoever asks |
+//! | `guard` | who asks, and whether the request could have been forged by another site |
+//! | `accept` | connections: how many, how long, how large |
+//! | `answer` | responses, with the headers that all of them carry |
+//! | `api`, `form`, `live` | JSON for scripts, form posts of the pages, the event stream |
+//! | `plot` | series for charts: queries within bounds |
+//! | `page` | the HTML |
+
+mod accept;
+mod answer;
+mod api;
+mod config;
+mod form;
+mod guard;
+mod live;
+mod page;
+mod plot;
+mod routes;
+mod shared;
+mod statics;
+
+pub use accept::serve;
+pub use config::{Config, ConfigError, Role, Token, check};
+pub use shared::{CommandRequest, HistoryQuery, PingKind, Refusal, Shared};

@@ -1,0 +1,318 @@
+//! Connections: how many there may be, how long they may take, how much they may send. Everything
+//! that a request passes on its way to an answer is called from here.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
+use hyper::http::request::Parts;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
+
+use crate::answer::{self, Answer};
+use crate::config::{self, Config, ConfigError};
+use crate::guard::{Denied, Guard};
+use crate::plot::Plots;
+use crate::routes::{Demand, Endpoint};
+use crate::shared::Shared;
+use crate::{api, form, live, page};
+
+/// Connections at once; one more waits in the system's queue.
+const CONNECTIONS_MAX: usize = 256;
+/// Event streams at once: pages left open must leave room for those being opened.
+pub(crate) const STREAMS_MAX: usize = 128;
+/// A request's head must be there within this time; an idle connection is closed after it.
+const HEAD_WITHIN: Duration = Duration::from_secs(15);
+/// And its body within this.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// A reader that takes nothing for so long is given up.
+const STALL: Duration = Duration::from_secs(30);
+/// The largest request body.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The largest request head.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Headers of a request.
+const HEADERS_MAX: usize = 64;
+/// How long open requests may go on when the program stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration would let strangers in.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The listener has no address.
+    #[error("the address that is listened on cannot be read: {0}")]
+    Listener(#[from] io::Error),
+    /// Without randomness no secret can be made.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+}
+
+/// What every request is answered from.
+pub(crate) struct Site {
+    pub(crate) shared: Shared,
+    pub(crate) guard: Guard,
+    pub(crate) plots: Plots,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// Before this nothing is known about how things were.
+    pub(crate) started: daruma_model::Time,
+}
+
+/// Serves until `shutdown` becomes true or its sender is gone.
+///
+/// The address that counts is the listener's own, whatever `config.listen` says.
+///
+/// # Errors
+/// Nothing is served at all; see [`ServeError`]. A connection that fails ends alone.
+pub async fn serve(
+    listener: TcpListener,
+    config: &Config,
+    shared: Shared,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let listen = listener.local_addr()?;
+    let tokens = config::known(&Config { listen, ..config.clone() })?;
+    let mut secret = [0_u8; 32];
+    getrandom::fill(&mut secret).map_err(|error| ServeError::Random(error.to_string()))?;
+    let hosts = config.hosts.iter().cloned().chain([shared.host.clone()]).collect();
+    let site = Arc::new(Site {
+        guard: Guard::new(tokens, hosts, secret, config.secure_cookie),
+        plots: Plots::new(Arc::clone(&shared.series)),
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        stopping: shutdown.clone(),
+        started: (shared.clock)(),
+        shared,
+    });
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open = JoinSet::new();
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => permit,
+            _ = shutdown.wait_for(|stop| *stop) => break,
+        };
+        let Ok(permit) = permit else { break };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // Out of descriptors, or the peer is gone already: neither must end the server, nor
+                // make it spin.
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            _ = shutdown.wait_for(|stop| *stop) => break,
+            Some(_) = open.join_next() => continue,
+        };
+        let site = Arc::clone(&site);
+        open.spawn(async move {
+            connection(site, stream).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let all = async { while open.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, all).await.is_err() {
+        open.shutdown().await;
+    }
+    Ok(())
+}
+
+async fn connection(site: Arc<Site>, stream: TcpStream) {
+    // Small answers leave at once; where the system does not know the option they leave later.
+    drop(stream.set_nodelay(true));
+    let mut stopping = site.stopping.clone();
+    let service = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(answer::finish(handle(&site, request).await)) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(Patient::new(stream)), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // How a connection broke is its peer's business.
+        _ = connection.as_mut() => return,
+        _ = stopping.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    }
+    drop(connection.await);
+}
+
+async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let Some(endpoint) = Endpoint::find(&parts.method, parts.uri.path()) else {
+        return page::plain(StatusCode::NOT_FOUND, "There is nothing at this address.");
+    };
+    let now = (site.shared.clock)();
+    let demand = endpoint.demand();
+    let caller = match site.guard.admit(demand, &parts, now) {
+        Ok(caller) => caller,
+        Err(denied) => return refuse(site, demand, &denied, &parts),
+    };
+    let query = parts.uri.query().unwrap_or_default();
+    match endpoint {
+        Endpoint::Now => page::now(site, &caller).await,
+        Endpoint::Incident(id) => page::incident(site, &caller, id, query).await,
+        Endpoint::Sources => page::sources(site, &caller).await,
+        Endpoint::Asset(asset) => answer::asset(asset),
+        Endpoint::Events => live::events(site),
+        Endpoint::View => api::view(site),
+        Endpoint::Incidents => api::incidents(site),
+        Endpoint::IncidentJson(id) => api::incident(site, id),
+        Endpoint::Alerts => api::alerts(site),
+        Endpoint::Why => api::why(site, query),
+        Endpoint::Series => api::series(site, query).await,
+        Endpoint::Journal => api::journal(site, query).await,
+        Endpoint::Metrics => answer::text(StatusCode::OK, (site.shared.metrics)()),
+        Endpoint::Healthy => answer::text(StatusCode::OK, "healthy"),
+        Endpoint::Ready => match (site.shared.ready)() {
+            Ok(()) => answer::text(StatusCode::OK, "ready"),
+            // Why not is for those who may read.
+            Err(why) if caller.may_act || !site.guard.is_closed() => {
+                answer::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}"))
+            }
+            Err(_) => answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        },
+        Endpoint::Ping(name, kind) => {
+            if (site.shared.heartbeat)(&name, kind) {
+                answer::text(StatusCode::OK, "OK")
+            } else {
+                answer::text(StatusCode::NOT_FOUND, "no heartbeat of this name is configured")
+            }
+        }
+        Endpoint::LoginPage => page::login(site, &caller, None, false),
+        Endpoint::Command | Endpoint::Form | Endpoint::Login | Endpoint::Logout => {
+            let body = match read(body).await {
+                Ok(body) => body,
+                Err((status, why)) => return answer::refused(status, why),
+            };
+            match endpoint {
+                Endpoint::Command => api::command(site, &caller, &body).await,
+                Endpoint::Form => form::act(site, &caller, &parts, &body).await,
+                Endpoint::Login => form::login(site, &caller, &body, now).await,
+                _ => form::logout(site, &caller, &body),
+            }
+        }
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, (StatusCode, &'static str)> {
+    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB"))
+        }
+        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s")),
+    }
+}
+
+fn refuse(site: &Site, demand: Demand, denied: &Denied, parts: &Parts) -> Answer {
+    let (status, why) = match denied {
+        Denied::Host => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "this server does not go by the name you asked for; add it to `server.hosts`, or use its address",
+        ),
+        Denied::Forged(why) => (StatusCode::FORBIDDEN, *why),
+        Denied::Stranger => (StatusCode::UNAUTHORIZED, "a token is needed"),
+        Denied::Role => (StatusCode::FORBIDDEN, "this token may only read"),
+        Denied::MediaType => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the command as application/json")
+        }
+    };
+    let mut answer = match (demand, denied) {
+        (Demand::Page, Denied::Stranger) => {
+            // The session's cookie is kept back when another site links here; our own reload of the
+            // same address brings it.
+            let linked = parts.headers.get("sec-fetch-site").is_some_and(|s| s == "cross-site");
+            page::login(site, &site.guard.stranger(), Some(parts.uri.path()), linked)
+        }
+        (Demand::Page | Demand::Form | Demand::OwnForm, _) => page::plain(status, why),
+        _ => answer::refused(status, why),
+    };
+    if *denied == Denied::Stranger {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+/// A stream that is given up when the far side takes nothing for [`STALL`].
+struct Patient {
+    stream: TcpStream,
+    /// When the present wait ends, while there is one.
+    until: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl Patient {
+    fn new(stream: TcpStream) -> Patient {
+        Patient { stream, until: Box::pin(tokio::time::sleep(STALL)), waiting: false }
+    }
+
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.waiting = false;
+            return polled;
+        }
+        if !self.waiting {
+            self.waiting = true;
+            self.until.as_mut().reset(Instant::now() + STALL);
+        }
+        match self.until.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
