@@ -25,7 +25,7 @@ use linux as platform;
 mod portable;
 #[cfg(not(target_os = "linux"))]
 use portable as platform;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod space;
 
 /// The section `collect.host`: what node_exporter would expose, with the label `instance`.

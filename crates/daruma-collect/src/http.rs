@@ -77,12 +77,11 @@ impl FromStr for Url {
             };
             UrlError { found: shown.chars().take(200).collect(), why }
         };
+        let tls = text.starts_with("https://");
+        if !tls && !text.starts_with("http://") {
+            return Err(error("it must begin with http:// or https://"));
+        }
         let uri: Uri = text.parse().map_err(|_| error("it is not a URL"))?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(error("it must begin with http:// or https://")),
-        };
         let authority = uri.authority().ok_or_else(|| error("it names no host"))?;
         if authority.as_str().contains('@') {
             return Err(error(
@@ -93,10 +92,11 @@ impl FromStr for Url {
         if host.is_empty() {
             return Err(error("it names no host"));
         }
-        if authority.port().is_some() && authority.port_u16().is_none() {
-            return Err(error("its port is not one"));
-        }
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            None => Some(if tls { 443 } else { 80 }),
+            Some(port) => port.parse().ok().filter(|port| *port > 0),
+        };
+        let port = port.ok_or_else(|| error("its port is not one"))?;
         Ok(Url { host, port, tls, uri })
     }
 }
@@ -638,7 +638,8 @@ mod tests {
             ("ftp://web/", Err("begin with")),
             ("http://", Err("not a URL")),
             ("http://user:secret@web/", Err("password")),
-            ("http://web:99999/", Err("")),
+            ("http://web:99999/", Err("port")),
+            ("http://web:/", Err("port")),
             ("http://we b/", Err("not a URL")),
         ] {
             match (text.parse::<Url>(), want) {

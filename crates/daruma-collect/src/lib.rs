@@ -38,6 +38,8 @@ pub mod process;
 pub mod schedule;
 pub mod scrape;
 mod series;
+#[cfg(test)]
+mod testing;
 
 pub use delivery::{Delivery, Fingerprint, Outlet, Position, Reporter, Source, Stopping};
 pub use file_age::FileSource;

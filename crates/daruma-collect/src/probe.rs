@@ -338,7 +338,9 @@ enum Check {
 impl Check {
     fn new(target: &Target, client: Client) -> Result<Check, String> {
         match target {
-            Target::Http(HttpTarget(probe)) => Ok(Check::Http(Box::new(HttpCheck::new(probe)?), client)),
+            Target::Http(HttpTarget(probe)) => {
+                Ok(Check::Http(Box::new(HttpCheck::new(probe)?), client))
+            }
             Target::Tcp(TcpTarget(probe)) => Ok(Check::Tcp(TcpCheck::new(probe)?)),
         }
     }

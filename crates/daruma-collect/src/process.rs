@@ -287,7 +287,13 @@ impl Source for ProcessSource {
         format!("process/{}", self.name)
     }
 
-    async fn run(self, mut reporter: Reporter) {
+    async fn run(self, reporter: Reporter) {
+        self.watch(reporter, SUCCESSOR_WITHIN).await;
+    }
+}
+
+impl ProcessSource {
+    async fn watch(self, mut reporter: Reporter, successor_within: Duration) {
         let finder = match Finder::new(&self.check) {
             Ok(finder) => finder,
             Err(why) => {
@@ -317,7 +323,7 @@ impl Source for ProcessSource {
                 }
             };
             if exited {
-                hurry_until = Instant::now() + SUCCESSOR_WITHIN;
+                hurry_until = Instant::now() + successor_within;
             }
             let hurried = !exited && Instant::now() < regular;
             if Instant::now() >= regular {

@@ -349,7 +349,8 @@ impl Memory {
             by_labels: HashMap::new(),
             series: Vec::new(),
             free: Vec::new(),
-            round: 1,
+            // A series that was named but never brought stands at round 0, which is never the last.
+            round: 2,
         }
     }
 

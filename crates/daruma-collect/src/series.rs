@@ -154,10 +154,14 @@ mod tests {
                     let twice = got.insert(sample.labels.get("device").to_owned(), sample.value);
                     prop_assert!(twice.is_none());
                 }
-                prop_assert!(got.iter().filter(|(_, v)| is_stale(**v)).map(|(d, _)| d.clone())
-                    .eq(before.difference(&now).map(|d: &u8| format!("d{d}"))));
-                prop_assert!(got.iter().filter(|(_, v)| !is_stale(**v)).map(|(d, _)| d.clone())
-                    .eq(now.iter().map(|d| format!("d{d}"))));
+                let name = |device: &u8| format!("d{device}");
+                let devices = |stale: bool| -> Vec<String> {
+                    let got = got.iter().filter(|(_, value)| is_stale(**value) == stale);
+                    got.map(|(device, _)| device.clone()).collect()
+                };
+                let went: Vec<String> = before.difference(&now).map(name).collect();
+                let here: Vec<String> = now.iter().map(name).collect();
+                prop_assert_eq!((devices(true), devices(false)), (went, here));
                 before = now;
             }
         }

@@ -1,5 +1,4 @@
-//! Processes where there is no `/proc`: what `sysinfo` knows. No exit is told at once, and threads,
-//! descriptors and limits stay unknown.
+//! Processes where there is no `/proc`: what `sysinfo` knows. No exit is told at once.
 
 use std::future::pending;
 
@@ -12,7 +11,7 @@ const REUSE_SLACK_SECONDS: f64 = 10.0;
 
 pub(crate) struct Looker {
     finder: Finder,
-    system: System,
+    system: Result<System, sysinfo::Error>,
 }
 
 impl Looker {
@@ -25,6 +24,7 @@ impl Looker {
     }
 
     pub(crate) fn look(&mut self) -> Result<Found, String> {
+        let system = self.system.as_mut().map_err(|error| error.to_string())?;
         let kind = ProcessRefreshKind::nothing()
             .with_memory()
             .with_cpu()
@@ -64,10 +64,9 @@ impl Looker {
         };
         let which =
             if named.is_some() { ProcessesToUpdate::Some(all) } else { ProcessesToUpdate::All };
-        self.system.refresh_processes_specifics(which, true, kind);
+        system.refresh_processes_specifics(which, true, kind);
         let own = Pid::from_u32(std::process::id());
-        let mut processes: Vec<Reading> = self
-            .system
+        let mut processes: Vec<Reading> = system
             .processes()
             .values()
             .filter(|process| match &self.finder {
@@ -99,8 +98,8 @@ impl Looker {
                 cpu_seconds: process.accumulated_cpu_time() as f64 / 1000.0,
                 threads: process.tasks().map_or(1, |tasks| tasks.len() as u64 + 1),
                 started: process.start_time() as f64,
-                open_fds: None,
-                max_fds: None,
+                open_fds: process.open_files().map(|count| count as u64),
+                max_fds: process.open_files_limit().map(|count| count as u64),
                 memory_limit_bytes: None,
             })
             .filter(|process| process.state != State::Gone)
