@@ -40,8 +40,9 @@ pub(crate) fn wake(state: &State, recovery: &Recovery) -> Option<Time> {
         }
         Phase::Waiting { until, .. }
         | Phase::Unconfirmed { until }
-        | Phase::BackingOff { until }
-        | Phase::Healed { until, .. } => Some(*until),
+        | Phase::BackingOff { until } => Some(*until),
+        // Once past, only a finding moves it: a deadline that stays due would never let the loop rest.
+        Phase::Healed { until, .. } => Some(*until).filter(|at| *at > state.now),
         Phase::Acting { deadline, .. } | Phase::Verifying { deadline, .. } => Some(*deadline),
         Phase::Shadow { .. } | Phase::Exhausted { .. } => None,
     }

@@ -403,3 +403,20 @@ fn a_condition_that_nobody_can_answer_leads_to_no_act() {
     night.sees(5.3, 0, Clear);
     assert_eq!(night.ran(), ["restart_web"]);
 }
+
+#[test]
+fn a_proved_repair_whose_incident_stays_open_lets_the_loop_rest() {
+    let mut night = Night::new(|_| {});
+    night.finds(1.0, "Web", "web", Holds);
+    night.sees(1.1, 0, Clear);
+    night.sees(1.4, 0, Clear);
+    night.ends(2.0, ActionEnd::Exited(0));
+    night.sees(2.5, 0, Holds);
+    night.sees(4.6, 0, Holds);
+    night.finds(4.7, "Web", "web", Unknown); // Neither over nor still ill, as far as is known.
+    for second in [70.0, 100.0, 200.0] {
+        night.event(second, Event::Tick);
+        let wake = night.core.wake_at();
+        assert!(wake.is_none_or(|wake| wake > at(second)), "due for ever: {wake:?} at {second}");
+    }
+}
