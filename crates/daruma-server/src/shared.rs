@@ -22,7 +22,7 @@ pub struct Shared {
     /// The program's version.
     pub version: &'static str,
     /// A heartbeat came in; `false` if none of that name is configured.
-    pub heartbeat: Arc<dyn Fn(&str, PingKind) -> bool + Send + Sync>,
+    pub heartbeat: Arc<Heartbeat>,
     /// The text of `GET /metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the program does its work, or why not.
@@ -30,6 +30,9 @@ pub struct Shared {
     /// Records of the journal as JSON. Blocks: it reads the disk.
     pub history: Arc<History>,
 }
+
+/// How a heartbeat is handed on: whether there is one of this name.
+pub type Heartbeat = dyn Fn(&str, PingKind) -> bool + Send + Sync;
 
 /// How records of the journal are read.
 pub type History = dyn Fn(HistoryQuery) -> Result<Vec<serde_json::Value>, String> + Send + Sync;

@@ -1,0 +1,803 @@
+//! Serves a rich picture with moving series on `127.0.0.1:$DARUMA_PORT` (or a free port), to look at and
+//! to test the pages with a real browser: incidents in every phase, unknown sources, hostile texts, long
+//! texts, both writing directions. Commands are carried out on the picture. Its clock starts at 03:12 of
+//! one night, so that two runs look alike. `DARUMA_SCENE=well` shows a quiet night instead,
+//! `DARUMA_TOKEN` closes the door.
+//!
+//! Prints its address as the first line.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daruma_alert::{
+    Alert, AlertState, AlertView, Breaker, Command, Delivery, Entry, EntryKind, EnvelopeView, Hold,
+    Incident, IncidentView, Mode, Outgoing, Phase, Recovery, RecoveryView, Role, Silence, View,
+    Vote, Witness,
+};
+use daruma_model::{
+    ActionEnd, ActionId, ActionOutcome, Attempt, AttemptOutcome, Clock, Commit, Evidence, Finding,
+    Labels, Level, Matchers, Message, MessageStatus, Sample, SourceHealth, SourceState, Span, Time,
+    Verdict,
+};
+use daruma_server::{CommandRequest, Config, Refusal, Role as TokenRole, Shared, Token};
+use daruma_store::Store;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+/// 2026-11-23 03:12:41 UTC.
+const NIGHT: Time = Time(1_795_403_561_000);
+/// Everything that could break a page, in one text.
+const HOSTILE: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)> \
+                       {{7*7}} javascript:alert(4) \u{202e}gnp.exe\u{0007} </bdi></main>";
+const RIGHT_TO_LEFT: &str = "مساحة القرص على وشك النفاد /data — שירות web אינו עונה";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let began = Instant::now();
+    let clock: Clock = Arc::new(move || {
+        NIGHT + Span::millis(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX))
+    });
+    let store = Arc::new(Store::new(daruma_store::Config::default()));
+    for second in (-4200..0).step_by(5) {
+        store.append(&samples(NIGHT + Span::secs(second)));
+    }
+    let well = std::env::var("DARUMA_SCENE").is_ok_and(|scene| scene == "well");
+    let view = if well { quiet(NIGHT) } else { busy(NIGHT) };
+    let (show, shown) = watch::channel(Arc::new(view));
+    let (commands, mut asked) = mpsc::channel::<CommandRequest>(16);
+
+    let (show, moving, time) = (Arc::new(show), Arc::clone(&store), Arc::clone(&clock));
+    let ticking = Arc::clone(&show);
+    tokio::spawn(async move {
+        for round in 0_u64.. {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = time();
+            if round % 4 == 0 {
+                moving.append(&samples(now));
+            }
+            ticking.send_modify(|view| tick(Arc::make_mut(view), now, round));
+        }
+    });
+    let time = Arc::clone(&clock);
+    tokio::spawn(async move {
+        while let Some(CommandRequest { by, command, reply }) = asked.recv().await {
+            let mut said = Ok(json!({ "id": null }));
+            show.send_modify(|view| said = obey(Arc::make_mut(view), time(), &by, &command));
+            drop(reply.send(said));
+        }
+    });
+
+    let port = std::env::var("DARUMA_PORT").unwrap_or_else(|_| "0".to_owned());
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
+    println!("http://{}", listener.local_addr()?);
+    let tokens = std::env::var("DARUMA_TOKEN").ok().map(|secret| Token {
+        name: "night-watch".to_owned(),
+        token: Some(secret),
+        token_file: None,
+        role: TokenRole::Responder,
+    });
+    let config = Config { tokens: tokens.into_iter().collect(), ..Config::default() };
+    let shared = Shared {
+        view: shown,
+        commands,
+        series: store,
+        clock,
+        host: "host-1".to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        heartbeat: Arc::new(|name, _| name == "backup"),
+        metrics: Arc::new(|| "# TYPE daruma_up gauge\ndaruma_up 1\n".to_owned()),
+        ready: Arc::new(|| Ok(())),
+        history: Arc::new(|query| Ok(vec![json!({ "seq": query.from, "kind": "started" })])),
+    };
+    let (_stop, stopped) = watch::channel(false);
+    daruma_server::serve(listener, &config, shared, stopped).await?;
+    Ok(())
+}
+
+/// What moves without anybody's doing.
+fn tick(view: &mut View, now: Time, round: u64) {
+    view.now = now;
+    for source in &mut view.sources {
+        if source.state == SourceState::Ok {
+            source.at = now;
+            source.signals += 7;
+        }
+    }
+    // The story goes on, so that what is live can be seen to be.
+    let Some(web) = view.incidents.iter_mut().find(|i| i.incident.id == 7) else { return };
+    if round % 8 == 7 && web.incident.timeline.len() < 40 {
+        let text = format!("/readyz answered 200 in {} ms", 20 + round % 30);
+        web.incident.timeline.push(entry(now, EntryKind::Verified, &text));
+    }
+    for recovery in &mut web.recoveries {
+        let (after, due) = (now - Span::secs(16), now + Span::secs(24));
+        if recovery.due.is_some_and(|due| due <= now) {
+            recovery.due = Some(due);
+            recovery.recovery.phase =
+                Phase::Verifying { after, deadline: due, good_since: Some(now) };
+        }
+    }
+}
+
+fn obey(
+    view: &mut View,
+    now: Time,
+    by: &str,
+    command: &Command,
+) -> Result<serde_json::Value, Refusal> {
+    let by = by.to_owned();
+    let id = match command.clone() {
+        Command::Ack { incident: id, ttl, comment } => {
+            let found = named(view, id)?;
+            found.incident.acked = Some((by.clone(), now + ttl.unwrap_or(Span::hours(1))));
+            let text = format!("{by} looks after it: {comment}");
+            found.incident.timeline.push(entry(now, EntryKind::Person, &text));
+            id
+        }
+        Command::Abort { incident: id } => {
+            let found = named(view, id)?;
+            found.incident.aborted = true;
+            found.healing = false;
+            found.sentence = "aborted by hand; nothing more is tried".to_owned();
+            id
+        }
+        Command::Hold { matchers, ttl, comment } => {
+            let id = 100 + view.holds.len() as u64;
+            view.holds.push(Hold { id, matchers, from: now, until: now + ttl, by, comment });
+            id
+        }
+        Command::Silence { matchers, ttl, comment } => {
+            let id = 200 + view.silences.len() as u64;
+            view.silences.push(Silence { id, matchers, from: now, until: now + ttl, by, comment });
+            id
+        }
+        Command::Release { id } => {
+            view.holds.retain(|hold| hold.id != id);
+            id
+        }
+        Command::Unsilence { id } => {
+            view.silences.retain(|silence| silence.id != id);
+            id
+        }
+        Command::Stop { on, comment } => {
+            view.stopped = on.then_some(comment);
+            0
+        }
+        Command::ResetBreaker { runbook } => {
+            for envelope in view.envelopes.iter_mut().filter(|e| e.runbook == runbook) {
+                envelope.breaker = None;
+            }
+            0
+        }
+    };
+    Ok(json!({ "id": id }))
+}
+
+fn named(view: &mut View, id: u64) -> Result<&mut IncidentView, Refusal> {
+    let found = view.incidents.iter_mut().find(|incident| incident.incident.id == id);
+    found.ok_or_else(|| Refusal::NotFound(format!("there is no incident {id}")))
+}
+
+/// The host and its services as they were at a time: waves, a hole, and what went wrong at 03:12.
+fn samples(at: Time) -> Commit {
+    let t = at.as_secs_f64();
+    let since = (at.0 - NIGHT.0) as f64 / 1000.0;
+    let wave = |period: f64, shift: f64| (t / period + shift).sin();
+    let mut all = vec![
+        ("node_memory_MemTotal_bytes", vec![], 8e9),
+        ("node_memory_MemAvailable_bytes", vec![], 5e9 - 6e8 * wave(900.0, 0.0) + since * 2e4),
+        ("node_load1", vec![], 0.7 + 0.4 * wave(200.0, 1.0).abs()),
+        ("node_filesystem_size_bytes", vec![("mountpoint", "/data"), ("device", "sdb1")], 1e12),
+        (
+            "node_filesystem_avail_bytes",
+            vec![("mountpoint", "/data"), ("device", "sdb1")],
+            1.9e11 - since * 1.1e7,
+        ),
+        ("daruma_log_lines_total", vec![], 30.0 * (t - 1.79e9) + 400.0 * wave(60.0, 0.0)),
+    ];
+    for cpu in ["0", "1"] {
+        let labels = vec![("cpu", cpu), ("mode", "idle")];
+        all.push(("node_cpu_seconds_total", labels, (t - 1.79e9) * 0.8 + 20.0 * wave(300.0, 0.0)));
+    }
+    // Nobody looked between 02:42 and 02:47.
+    if !(-1860.0..-1560.0).contains(&since) {
+        let broken = (-34.0..-4.0).contains(&since);
+        let inflight = if broken { 40.0 } else { 6.0 + 3.0 * wave(45.0, 0.0) + wave(7.0, 0.0) };
+        all.push((
+            "http_inflight",
+            vec![("service", "web"), ("instance", "host-1:8080")],
+            inflight,
+        ));
+    }
+    let samples = all
+        .into_iter()
+        .map(|(name, labels, value)| Sample {
+            labels: labels.into_iter().chain([("__name__", name)]).collect(),
+            time: at,
+            value,
+        })
+        .collect();
+    Commit { samples }
+}
+
+fn entry(at: Time, kind: EntryKind, text: &str) -> Entry {
+    Entry { at, kind, text: text.to_owned(), evidence: None, detail: None }
+}
+
+fn with_evidence(mut entry: Entry, summary: &str, query: Option<&str>, lines: &[&str]) -> Entry {
+    entry.evidence = Some(Evidence {
+        summary: summary.to_owned(),
+        value: Some(40.0),
+        query: query.map(str::to_owned),
+        lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+    });
+    entry
+}
+
+fn with_detail(mut entry: Entry, detail: &str) -> Entry {
+    entry.detail = Some(detail.to_owned());
+    entry
+}
+
+fn alert(
+    labels: Labels,
+    at: Time,
+    summary: &str,
+    query: Option<&str>,
+    verdict: Verdict,
+) -> AlertView {
+    let rule = labels.get("alertname").to_owned();
+    let evidence = Evidence {
+        summary: summary.to_owned(),
+        query: query.map(str::to_owned),
+        ..Evidence::default()
+    };
+    let alert = Alert {
+        key: format!("{rule}\u{1f}{labels}"),
+        finding: Finding {
+            rule: rule.clone(),
+            annotations: Labels::from([("summary", summary)]),
+            at,
+            verdict,
+            evidence,
+            labels,
+        },
+        state: AlertState::Firing,
+        active_at: at - Span::secs(2),
+        fired_at: Some(at),
+        clear_since: None,
+        resolved_at: None,
+        incident: None,
+    };
+    let why = vec![
+        "it fires, and held for 34s so far".to_owned(),
+        format!("evidence: {summary}"),
+        "runbook `restart-web`: `restart_web` ended on web (attempt 1 of 3)".to_owned(),
+        "  proof probe http://127.0.0.1:8080/readyz: status 200 in 21 ms (counts)".to_owned(),
+        "ops is not told: it is told only if it is not healed within 2m".to_owned(),
+    ];
+    AlertView { level: alert.level(), alert, why }
+}
+
+fn incident(id: u64, title: &str, level: Level, opened: Time, sentence: &str) -> IncidentView {
+    IncidentView {
+        incident: Incident {
+            id,
+            group: "service web".to_owned(),
+            title: title.to_owned(),
+            level,
+            opened,
+            resolved: None,
+            healed: false,
+            alerts: BTreeSet::new(),
+            timeline: vec![entry(opened, EntryKind::Detected, title)],
+            timeline_dropped: 0,
+            acked: None,
+            escalated: None,
+            aborted: false,
+            notify_at: None,
+            told: BTreeMap::new(),
+        },
+        sentence: sentence.to_owned(),
+        members: Vec::new(),
+        recoveries: Vec::new(),
+        messages: Vec::new(),
+        healing: false,
+        unknown: false,
+    }
+}
+
+fn recovery(incident: u64, runbook: &str, target: &str, phase: Phase, now: Time) -> Recovery {
+    Recovery {
+        id: incident + 50,
+        runbook: runbook.to_owned(),
+        target: target.to_owned(),
+        service: "web".to_owned(),
+        incident,
+        alert: String::new(),
+        phase,
+        step: 0,
+        attempt: 1,
+        no_help: 0,
+        watch: None,
+        witnesses: Vec::new(),
+        outcome: Some(ActionOutcome {
+            id: ActionId { incident, recovery: incident + 50, step: 0, attempt: 1, fence: 3 },
+            end: ActionEnd::Exited(0),
+            started: now - Span::millis(16_400),
+            ended: now - Span::secs(16),
+            output: "Stopping web.service - shop front end...\nweb.service: Deactivated successfully.\nStarted web.service - shop front end.\n".to_owned(),
+        }),
+        started: now - Span::secs(30),
+    }
+}
+
+fn witness(role: Role, title: &str, rows: u32, last: Option<(Time, Verdict, &str)>) -> Witness {
+    Witness {
+        counts_when: if role == Role::Confirm { Verdict::Clear } else { Verdict::Holds },
+        role,
+        title: title.to_owned(),
+        need_in_row: 2,
+        in_row: rows,
+        since: last.map(|(at, ..)| at),
+        last: last.map(|(at, verdict, said)| Vote { at, verdict, said: said.to_owned() }),
+    }
+}
+
+fn message(
+    id: u64,
+    incident: u64,
+    channel: &str,
+    delivery: Delivery,
+    at: Time,
+    said: &[(AttemptOutcome, &str)],
+) -> Outgoing {
+    let attempts: VecDeque<Attempt> = said
+        .iter()
+        .zip(1..)
+        .map(|((outcome, said), number)| Attempt {
+            message: id,
+            number,
+            at: at + Span::secs(i64::from(number) * 20),
+            took: Span::millis(212),
+            outcome: outcome.clone(),
+            said: (*said).to_owned(),
+            retry_after: None,
+        })
+        .collect();
+    Outgoing {
+        message: Message {
+            id,
+            incident,
+            receiver: "ops".to_owned(),
+            channel: channel.to_owned(),
+            status: MessageStatus::Firing,
+            level: Level::Critical,
+            title: "queue workers are stuck on host-3".to_owned(),
+            text: String::new(),
+            group_labels: Labels::default(),
+            alerts: Vec::new(),
+            created: at,
+        },
+        delivery,
+        tries: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
+        next_at: at + Span::minutes(5),
+        attempts,
+    }
+}
+
+fn matchers(text: &[&str]) -> Matchers {
+    Matchers(text.iter().filter_map(|text| text.parse().ok()).collect())
+}
+
+fn source(name: &str, state: SourceState, at: Time, said: &str, lost: u64) -> SourceHealth {
+    SourceHealth {
+        source: name.to_owned(),
+        state,
+        at,
+        said: said.to_owned(),
+        signals: 81_402,
+        lost,
+    }
+}
+
+fn over(
+    id: u64,
+    title: &str,
+    level: Level,
+    now: Time,
+    ago: i64,
+    healed: bool,
+    sentence: &str,
+) -> IncidentView {
+    let end = now - Span::minutes(ago);
+    let mut view = incident(id, title, level, end - Span::secs(41), sentence);
+    view.incident.resolved = Some(end);
+    view.incident.healed = healed;
+    view.incident.timeline.push(entry(end, EntryKind::Resolved, sentence));
+    view
+}
+
+fn quiet(now: Time) -> View {
+    let sources = ["host", "probe/web", "log//srv/shop/log/app.log", "scrape/node"];
+    View {
+        now,
+        incidents: vec![over(
+            3,
+            "web does not answer",
+            Level::Critical,
+            now,
+            95,
+            true,
+            "healed in 41s, nobody was needed",
+        )],
+        sources: sources
+            .into_iter()
+            .map(|name| source(name, SourceState::Ok, now, "looked", 0))
+            .collect(),
+        ..View::default()
+    }
+}
+
+fn busy(now: Time) -> View {
+    let ago = |seconds: i64| now - Span::secs(seconds);
+    let web_labels = Labels::from([
+        ("alertname", "WebDown"),
+        ("service", "web"),
+        ("severity", "critical"),
+        ("instance", "host-1:8080"),
+    ]);
+    let mut web = incident(
+        7,
+        "web does not answer",
+        Level::Critical,
+        ago(34),
+        "web was restarted (attempt 1 of 3); proof is expected within 24 s",
+    );
+    web.healing = true;
+    web.members = vec![alert(
+        web_labels,
+        ago(34),
+        "http_inflight is 40, above 15",
+        Some("http_inflight{service=\"web\"} > 15"),
+        Verdict::Holds,
+    )];
+    web.incident.timeline = vec![
+        with_evidence(
+            entry(ago(34), EntryKind::Detected, "probe /readyz: 3 of 4 failed (timeout 1 s)"),
+            "http_inflight is 40, above 15",
+            Some("http_inflight{service=\"web\"} > 15"),
+            &["GET /readyz: timed out after 1 s", "GET /readyz: timed out after 1 s"],
+        ),
+        entry(
+            ago(33),
+            EntryKind::Confirmed,
+            "2 of 3 witnesses: probe again, rate = 0; the log says nothing",
+        ),
+        entry(
+            ago(33),
+            EntryKind::Decided,
+            "restart web · attempt 1 of 3 · budget 1 of 20 this hour",
+        ),
+        with_detail(
+            entry(ago(16), EntryKind::Acted, "systemctl restart web: exit 0 in 0.4 s"),
+            "Stopping web.service - shop front end...\nStarted web.service - shop front end.",
+        ),
+    ];
+    let mut healing = recovery(
+        7,
+        "restart-web",
+        "web",
+        Phase::Verifying {
+            after: ago(16),
+            deadline: now + Span::secs(24),
+            good_since: Some(ago(6)),
+        },
+        now,
+    );
+    healing.witnesses = vec![
+        witness(
+            Role::Confirm,
+            "probe http://127.0.0.1:8080/readyz",
+            2,
+            Some((ago(33), Verdict::Clear, "timed out after 1 s")),
+        ),
+        witness(
+            Role::Confirm,
+            "sum(rate(http_requests_total[30s])) == 0",
+            2,
+            Some((ago(33), Verdict::Holds, "0")),
+        ),
+        witness(Role::Confirm, "log ERROR", 0, None),
+        witness(
+            Role::Verify,
+            "probe http://127.0.0.1:8080/readyz",
+            2,
+            Some((ago(1), Verdict::Holds, "status 200 in 21 ms")),
+        ),
+        witness(
+            Role::Verify,
+            "http_inflight < 15",
+            1,
+            Some((ago(2), Verdict::Unknown, "no sample after the act yet")),
+        ),
+    ];
+    web.recoveries = vec![RecoveryView {
+        due: Some(now + Span::secs(24)),
+        votes: (1, 2),
+        sentence: "`restart_web` ended on web (attempt 1 of 3); proof expected within 24 s"
+            .to_owned(),
+        recovery: healing,
+    }];
+
+    let mut stuck = incident(
+        6,
+        "queue workers are stuck on host-3",
+        Level::Critical,
+        ago(1260),
+        "a person is needed: restart-workers did not help twice",
+    );
+    stuck.incident.escalated = Some("restart-workers did not help twice".to_owned());
+    stuck.incident.group = "service queue".to_owned();
+    stuck.members = vec![alert(
+        Labels::from([
+            ("alertname", "QueueStuck"),
+            ("service", "queue"),
+            ("host", "host-3"),
+            ("severity", "critical"),
+        ]),
+        ago(1260),
+        "no job done for 5 min while 812 wait",
+        Some("rate(jobs_done_total[5m]) == 0"),
+        Verdict::Holds,
+    )];
+    stuck.incident.timeline.extend([
+        entry(ago(1200), EntryKind::Decided, "restart workers · attempt 2 of 2"),
+        entry(ago(1190), EntryKind::Acted, "restart_workers: timed out, process group ended"),
+        entry(ago(1100), EntryKind::Verified, "not proved: 812 jobs still wait"),
+        entry(
+            ago(1099),
+            EntryKind::Escalated,
+            "a person is needed: restart-workers did not help twice",
+        ),
+        with_detail(entry(ago(1098), EntryKind::Told, "ops/webhook[0]: accepted"), "HTTP 200 ok"),
+    ]);
+    stuck.recoveries = vec![RecoveryView {
+        due: None,
+        votes: (0, 1),
+        sentence: "nothing more is tried on host-3/workers: restart-workers did not help twice"
+            .to_owned(),
+        recovery: recovery(
+            6,
+            "restart-workers",
+            "host-3/workers",
+            Phase::Exhausted { why: "did not help twice".to_owned() },
+            now,
+        ),
+    }];
+    stuck.messages = vec![
+        message(
+            31,
+            6,
+            "ops/webhook[0]",
+            Delivery::Accepted,
+            ago(1098),
+            &[
+                (AttemptOutcome::Retry, "HTTP 503: upstream connect error"),
+                (AttemptOutcome::Accepted, "HTTP 200: ok"),
+            ],
+        ),
+        message(
+            32,
+            6,
+            "ops/email[0]",
+            Delivery::Rejected,
+            ago(1098),
+            &[(
+                AttemptOutcome::Rejected,
+                "550 5.1.1 <ops@example.org>: Recipient address rejected: User unknown",
+            )],
+        ),
+        message(
+            33,
+            6,
+            "night/webhook[0]",
+            Delivery::Queued,
+            ago(60),
+            &[(AttemptOutcome::Retry, "connection refused")],
+        ),
+    ];
+
+    let mut disk = incident(
+        8,
+        "/data will be full in about 5 h",
+        Level::Error,
+        ago(720),
+        "in shadow mode: `clean_data` would have run on host-1:/data 12 min ago",
+    );
+    disk.members = vec![alert(
+        Labels::from([
+            ("alertname", "DiskWillFill"),
+            ("mountpoint", "/data"),
+            ("severity", "error"),
+        ]),
+        ago(720),
+        "19 % left, falling by 40 GB an hour",
+        Some(
+            "node_filesystem_avail_bytes{mountpoint=\"/data\"} / node_filesystem_size_bytes < 0.2",
+        ),
+        Verdict::Unknown,
+    )];
+    disk.unknown = true;
+    disk.incident.acked = Some(("anna".to_owned(), now + Span::minutes(48)));
+
+    let hostile_labels = Labels::from([
+        ("alertname", HOSTILE),
+        ("service", HOSTILE),
+        ("<b>name</b>", HOSTILE),
+        ("severity", "warning"),
+    ]);
+    let mut hostile = incident(9, HOSTILE, Level::Warning, ago(300), HOSTILE);
+    hostile.healing = false;
+    hostile.incident.group = HOSTILE.to_owned();
+    hostile.incident.acked = None;
+    hostile.incident.escalated = Some(HOSTILE.to_owned());
+    hostile.members = vec![alert(hostile_labels, ago(300), HOSTILE, Some(HOSTILE), Verdict::Holds)];
+    hostile.members[0].why = vec![HOSTILE.to_owned(), format!("  {HOSTILE}")];
+    hostile.incident.timeline = [
+        EntryKind::Detected,
+        EntryKind::Confirmed,
+        EntryKind::Decided,
+        EntryKind::Acted,
+        EntryKind::Verified,
+        EntryKind::Told,
+        EntryKind::Escalated,
+        EntryKind::Unknown,
+        EntryKind::Person,
+        EntryKind::Resolved,
+    ]
+    .into_iter()
+    .zip(0..)
+    .map(|(kind, i)| {
+        let told =
+            with_evidence(entry(ago(300 - i), kind, HOSTILE), HOSTILE, Some(HOSTILE), &[HOSTILE]);
+        with_detail(told, HOSTILE)
+    })
+    .collect();
+    let mut bad = recovery(
+        9,
+        HOSTILE,
+        HOSTILE,
+        Phase::Waiting { since: now, why: HOSTILE.to_owned(), until: now + Span::minutes(1) },
+        now,
+    );
+    bad.witnesses = vec![witness(
+        Role::Dependency(HOSTILE.to_owned()),
+        HOSTILE,
+        0,
+        Some((now, Verdict::Holds, HOSTILE)),
+    )];
+    if let Some(outcome) = &mut bad.outcome {
+        outcome.end = ActionEnd::NotStarted(HOSTILE.to_owned());
+        outcome.output = HOSTILE.to_owned();
+    }
+    hostile.recoveries = vec![RecoveryView {
+        recovery: bad,
+        sentence: HOSTILE.to_owned(),
+        due: Some(now + Span::minutes(1)),
+        votes: (0, 1),
+    }];
+    let mut letter =
+        message(34, 9, HOSTILE, Delivery::GaveUp, ago(200), &[(AttemptOutcome::Rejected, HOSTILE)]);
+    letter.message.title = HOSTILE.to_owned();
+    hostile.messages = vec![letter];
+
+    let long = "x".repeat(600);
+    let wide = incident(10, &format!("{RIGHT_TO_LEFT} {long}"), Level::Info, ago(7300), &long);
+
+    let incidents = vec![
+        stuck,
+        web,
+        disk,
+        hostile,
+        wide,
+        over(5, "shop is slow", Level::Error, now, 95, true, "healed in 41s, nobody was needed"),
+        over(
+            4,
+            "web does not answer",
+            Level::Critical,
+            now,
+            240,
+            true,
+            "healed in 52s, nobody was needed",
+        ),
+        over(
+            3,
+            "certificate of shop ends in 6 d",
+            Level::Warning,
+            now,
+            600,
+            false,
+            "over after 3h10m",
+        ),
+    ];
+    let alerts = incidents.iter().flat_map(|incident| incident.members.clone()).collect();
+    let ledger = incidents.iter().flat_map(|incident| incident.messages.clone()).collect();
+    let mut sources = vec![
+        source(
+            "scrape/host-7",
+            SourceState::Failing,
+            ago(160),
+            "connect to 10.0.0.7:9100: no route to host",
+            0,
+        ),
+        source(
+            "log//srv/shop/log/access.log",
+            SourceState::Failing,
+            ago(41),
+            "permission denied",
+            0,
+        ),
+        source(HOSTILE, SourceState::Failing, ago(10), HOSTILE, 3),
+        source("probe/mail", SourceState::Starting, ago(2), "first look", 0),
+    ];
+    for i in 0..37 {
+        let lost = if i == 4 { 12 } else { 0 };
+        sources.push(source(
+            &format!("scrape/host-{i}"),
+            SourceState::Ok,
+            now,
+            "612 samples in 14 ms",
+            lost,
+        ));
+    }
+    View {
+        now,
+        incidents,
+        alerts,
+        holds: vec![Hold {
+            id: 11,
+            matchers: matchers(&["service=\"cart\""]),
+            from: ago(600),
+            until: now + Span::minutes(20),
+            by: "deploy".to_owned(),
+            comment: "release 42".to_owned(),
+        }],
+        silences: vec![Silence {
+            id: 12,
+            matchers: matchers(&["alertname=~\"Disk.*\"", "host=\"host-9\""]),
+            from: ago(5000),
+            until: now + Span::hours(3),
+            by: HOSTILE.to_owned(),
+            comment: HOSTILE.to_owned(),
+        }],
+        ledger,
+        sources,
+        envelopes: vec![
+            EnvelopeView {
+                runbook: "restart-workers".to_owned(),
+                mode: Mode::Auto,
+                attempts: BTreeMap::from([("host-3/workers".to_owned(), 2)]),
+                attempts_max: 2,
+                breaker: Some(Breaker {
+                    opened: ago(1099),
+                    half_open_at: now + Span::minutes(11),
+                    targets: BTreeSet::from(["host-3/workers".to_owned()]),
+                    why: "two acts did not help".to_owned(),
+                }),
+            },
+            EnvelopeView {
+                runbook: "clean-data".to_owned(),
+                mode: Mode::Shadow,
+                attempts: BTreeMap::new(),
+                attempts_max: 3,
+                breaker: None,
+            },
+        ],
+        resolved_total: 41,
+        healed_total: 37,
+        ..View::default()
+    }
+}
