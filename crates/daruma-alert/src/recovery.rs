@@ -539,6 +539,10 @@ impl Cx<'_> {
             self.state.acts.pop_front();
         }
         self.tell(key, EntryKind::Decided, text, Some(detail));
+        // Who acts says so at once: a repair quicker than `group_wait` must not stay untold.
+        if let Some(incident) = self.state.incidents.get_mut(&id.incident) {
+            incident.notify_at = Some(now);
+        }
         if let Some(recovery) = self.state.recoveries.get_mut(key) {
             recovery.attempt += 1;
             recovery.outcome = None;

@@ -74,6 +74,11 @@ pub(crate) struct Site {
     pub(crate) started: daruma_model::Time,
 }
 
+/// Resolves when told to stop, or when nobody is left to tell.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
 /// Serves until `shutdown` becomes true or its sender is gone.
 ///
 /// The address that counts is the listener's own, whatever `config.listen` says.
@@ -104,7 +109,7 @@ pub async fn serve(
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&room).acquire_owned() => permit,
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = stopped(&mut shutdown) => break,
         };
         let Ok(permit) = permit else { break };
         let stream = tokio::select! {
@@ -117,7 +122,7 @@ pub async fn serve(
                     continue;
                 }
             },
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = stopped(&mut shutdown) => break,
             Some(_) = open.join_next() => continue,
         };
         let site = Arc::clone(&site);

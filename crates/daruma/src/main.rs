@@ -1,2 +1,25 @@
-//! One binary.
-fn main() {}
+//! Daruma: detect → confirm → recover → verify → tell, in one program.
+//!
+//! This crate wires the stages together: configuration, the run loop, the command line. It decides
+//! nothing about alerts or recoveries itself.
+
+mod cli;
+mod client;
+mod clock;
+mod config;
+mod control;
+mod demo;
+mod glob;
+mod log;
+mod metrics;
+mod offline;
+mod performers;
+mod print;
+mod prometheus;
+mod records;
+mod run;
+mod signals;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

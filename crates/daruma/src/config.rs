@@ -1,0 +1,379 @@
+//! `daruma.yaml`: read whole or not at all, with errors that name file, line, column, what was found and
+//! what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use daruma_alert::{NotifyPolicy, Policy, ReceiverPolicy, RecoverConfig, Route, RulePolicy};
+use daruma_detect::{DetectConfig, Detector, RuleFile, RuleGroups, Ruleset};
+use daruma_model::Span;
+use daruma_recover::Registry;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::{NOTHING, Places, SOMETHING};
+use crate::print::{self, Style};
+
+/// The largest configuration or rule file, in bytes.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Rule files at most.
+const RULE_FILES_MAX: usize = 10_000;
+/// What an empty configuration means.
+const DEFAULTS: &str = include_str!("defaults.yaml");
+
+/// The file as written.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    collect: Option<daruma_collect::Config>,
+    detect: Option<DetectConfig>,
+    recover: RecoverConfig,
+    notify: NotifySection,
+    store: daruma_store::Config,
+    server: daruma_server::Config,
+}
+
+/// The section `notify`.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct NotifySection {
+    /// How long an incident's first message waits for company.
+    group_wait: Span,
+    /// The first fitting route names the receivers; without one, all are told.
+    routes: Vec<Route>,
+    /// Who can be told.
+    receivers: Vec<daruma_notify::ReceiverConfig>,
+    /// Where people find the pages, for links in messages.
+    external_url: String,
+}
+
+impl Default for NotifySection {
+    fn default() -> NotifySection {
+        NotifySection {
+            group_wait: Span::millis(500),
+            routes: Vec::new(),
+            receivers: Vec::new(),
+            external_url: String::new(),
+        }
+    }
+}
+
+/// One mistake, where it is, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Line and column, from 1, where they are known.
+    pub place: Option<(u64, u64)>,
+    /// What was found and what to do.
+    pub said: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", self.said)
+    }
+}
+
+/// A configuration that was found good as a whole.
+pub struct Loaded {
+    /// What to look at.
+    pub collect: daruma_collect::Config,
+    /// The rules.
+    pub detector: Detector,
+    /// What the core decides by.
+    pub policy: Policy,
+    /// What may be run.
+    pub registry: Registry,
+    /// Who can be told.
+    pub sender: daruma_notify::Sender,
+    /// Signals at rest.
+    pub store: daruma_store::Config,
+    /// Pages and API.
+    pub server: daruma_server::Config,
+    /// What will work but is probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Reads YAML into `T`.
+///
+/// # Errors
+/// With line, column and, for an unknown key, the nearest known one.
+pub fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, ConfigError> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let place = error.location().map(|at| (at.line(), at.column()));
+        let error = error.without_snippet();
+        let said = match error {
+            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+                unknown(field, expected)
+            }
+            other => {
+                let text = other.to_string();
+                let tail =
+                    place.map_or_else(String::new, |(l, c)| format!(" at line {l}, column {c}"));
+                text.strip_suffix(tail.as_str()).unwrap_or(&text).to_owned()
+            }
+        };
+        ConfigError { file: file.to_owned(), place, said }
+    })
+}
+
+fn unknown(field: &str, expected: &[&'static str]) -> String {
+    let near = expected
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(field, known), known))
+        .min()
+        .filter(|(distance, _)| *distance <= field.len() / 3 + 1);
+    match near {
+        Some((_, known)) => format!("unknown field `{field}`; did you mean `{known}`?"),
+        None => format!("unknown field `{field}`; here are known: {}", expected.join(", ")),
+    }
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    let error = |said: String| ConfigError { file: file.to_owned(), place: None, said };
+    let size =
+        std::fs::metadata(file).map_err(|why| error(format!("cannot be read: {why}")))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(error(format!("is {size} bytes long; at most {FILE_BYTES_MAX} are read")));
+    }
+    std::fs::read_to_string(file).map_err(|why| error(format!("cannot be read: {why}")))
+}
+
+/// Reads everything that the places name and checks it as a whole.
+///
+/// # Errors
+/// Every mistake that was found; nothing of the configuration is used then.
+pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<ConfigError>> {
+    let path = places.config.clone().unwrap_or_else(|| PathBuf::from("(defaults)"));
+    let one = |said: String| vec![ConfigError { file: path.clone(), place: None, said }];
+    if let Some(other) = &places.alertmanager_config {
+        return Err(vec![ConfigError {
+            file: other.clone(),
+            place: None,
+            said: "an alertmanager.yml is not taken over yet; put its receivers under `notify.receivers`, \
+                   where webhook_configs and email_configs have the same form"
+                .to_owned(),
+        }]);
+    }
+    let text = match &places.config {
+        Some(file) => read(file).map_err(|error| vec![error])?,
+        None => String::new(),
+    };
+    let file: File = parse(&path, &text).map_err(|error| vec![error])?;
+    let defaults: File = parse(Path::new("(defaults)"), DEFAULTS).map_err(|error| vec![error])?;
+    let mut warnings = Vec::new();
+
+    let mut collect = file.collect.or(defaults.collect).unwrap_or_default();
+    let detect = file.detect.or(defaults.detect).unwrap_or_default();
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut globs: Vec<(PathBuf, String)> =
+        detect.rule_files.iter().map(|glob| (base.clone(), glob.clone())).collect();
+    let mut evaluation_interval = detect.evaluation_interval;
+    if let Some(prometheus) = &places.prometheus_config {
+        let text = read(prometheus).map_err(|error| vec![error])?;
+        let taken: crate::prometheus::Config =
+            parse(prometheus, &text).map_err(|error| vec![error])?;
+        let base = prometheus.parent().map(Path::to_owned).unwrap_or_default();
+        globs.extend(taken.rule_files.iter().map(|glob| (base.clone(), glob.clone())));
+        evaluation_interval = taken.evaluation_interval();
+        collect.scrape.extend(taken.scrapes(&mut warnings));
+    }
+    let detect = DetectConfig { evaluation_interval, ..detect };
+
+    let mut errors = Vec::new();
+    let mut files = Vec::new();
+    for (base, glob) in &globs {
+        let found = crate::glob::expand(base, glob, RULE_FILES_MAX);
+        if found.is_empty() {
+            warnings.push(format!("rule_files: no file fits {glob}"));
+        }
+        for file in found {
+            let rules = read(&file).and_then(|text| parse::<RuleGroups>(&file, &text));
+            match rules {
+                Ok(groups) => files.push(RuleFile { path: file.display().to_string(), groups }),
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let ruleset = Ruleset {
+        detect,
+        files,
+        external_labels: daruma_model::Labels::default(),
+        external_url: file.notify.external_url.clone(),
+    };
+    let detector = Detector::new(&ruleset).map_err(|error| one(error.to_string()))?;
+
+    let rules: BTreeMap<String, RulePolicy> = detector
+        .policies()
+        .iter()
+        .map(|info| {
+            let policy = RulePolicy { for_: info.hold_for, keep_firing_for: info.keep_firing_for };
+            (info.rule.clone(), policy)
+        })
+        .collect();
+    let receivers = file
+        .notify
+        .receivers
+        .iter()
+        .map(|receiver| ReceiverPolicy {
+            name: receiver.name.clone(),
+            channels: receiver.channels(),
+            min_level: receiver.min_level,
+            heal_first: receiver.heal_first,
+        })
+        .collect();
+    let policy = Policy {
+        rules,
+        recover: file.recover,
+        notify: NotifyPolicy {
+            group_wait: file.notify.group_wait,
+            routes: file.notify.routes,
+            receivers,
+        },
+    };
+    policy.validate().map_err(|error| one(error.to_string()))?;
+    check_expressions(&policy).map_err(&one)?;
+    let registry =
+        Registry::new(policy.recover.actions.clone()).map_err(|error| one(error.to_string()))?;
+    warnings.extend(registry.warnings());
+    let sender = daruma_notify::Sender::new(file.notify.receivers, std::sync::Arc::clone(clock))
+        .map_err(|error| one(error.to_string()))?
+        .with_external_url(&file.notify.external_url);
+    let mut server = file.server;
+    if let Some(listen) = places.listen {
+        server.listen = listen;
+    }
+    daruma_server::check(&server).map_err(|error| one(error.to_string()))?;
+    warnings.extend(sender.warnings());
+    warnings.extend(unmatched(&policy, &detector));
+    Ok(Loaded { collect, detector, policy, registry, sender, store: file.store, server, warnings })
+}
+
+/// Expressions under `recover` are PromQL: refused at load, not at three in the morning.
+fn check_expressions(policy: &Policy) -> Result<(), String> {
+    for runbook in &policy.recover.runbooks {
+        let verify = runbook.steps.iter().flat_map(|step| step.verify.all());
+        let named = runbook.confirm.checks.iter().chain(&runbook.only_if).chain(&runbook.unless);
+        for expr in named.cloned().chain(verify).filter_map(|check| check.expr) {
+            // Labels are filled in later; a name in their place keeps the syntax.
+            let text = crate::glob::without_labels(&expr);
+            if let Err(error) = daruma_promql::Expr::parse(&text) {
+                return Err(format!("runbook `{}`: `{expr}`: {error}", runbook.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runbooks for alerts that no rule makes.
+fn unmatched(policy: &Policy, detector: &Detector) -> Vec<String> {
+    let names: BTreeSet<&str> =
+        detector.policies().iter().map(|info| info.alertname.as_str()).collect();
+    let mut warnings = Vec::new();
+    for runbook in &policy.recover.runbooks {
+        for matcher in runbook.matchers.0.iter().filter(|matcher| matcher.name == "alertname") {
+            if !names.iter().any(|name| matcher.matches_value(name)) {
+                warnings.push(format!(
+                    "runbook `{}`: no rule makes an alert with {matcher}",
+                    runbook.name
+                ));
+            }
+        }
+        if runbook.mode == daruma_alert::Mode::Shadow {
+            warnings.push(format!(
+                "runbook `{}` only says what it would do (mode: shadow, the default); mode: auto acts",
+                runbook.name
+            ));
+        }
+    }
+    warnings
+}
+
+/// `daruma check`.
+///
+/// # Errors
+/// Never: what is found is printed.
+pub fn check_command(places: &Places, style: Style) -> Result<u8, String> {
+    let clock = crate::clock::system(daruma_model::Time::MIN);
+    match load(places, &clock) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                if style.json {
+                    print::object(&serde_json::json!({ "level": "warning", "said": warning }));
+                } else {
+                    print::line(&format!("{} {warning}", style.paint("33", "warning")));
+                }
+            }
+            if !style.json {
+                let rules = loaded.policy.rules.len();
+                let runbooks = loaded.policy.recover.runbooks.len();
+                let receivers = loaded.policy.notify.receivers.len();
+                print::line(&style.paint(
+                    "32",
+                    &format!("✓ good: {rules} rules, {runbooks} runbooks, {receivers} receivers"),
+                ));
+            }
+            Ok(if loaded.warnings.is_empty() { NOTHING } else { SOMETHING })
+        }
+        Err(errors) => {
+            for error in &errors {
+                if style.json {
+                    print::object(&serde_json::json!({
+                        "level": "error", "file": error.file, "line": error.place.map(|p| p.0),
+                        "column": error.place.map(|p| p.1), "said": error.said,
+                    }));
+                } else {
+                    print::line(&format!("{} {error}", style.paint("31", "error")));
+                }
+            }
+            Ok(SOMETHING)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read to be refused")]
+    struct Section {
+        #[serde(default)]
+        confirm_for: Span,
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place_and_the_nearest_key() {
+        let error =
+            |text: &str| parse::<Section>(Path::new("daruma.yaml"), text).unwrap_err().to_string();
+        assert_eq!(
+            error("confrim_for: 3s\n"),
+            "daruma.yaml:1:1: unknown field `confrim_for`; did you mean `confirm_for`?"
+        );
+        assert_eq!(
+            error("zzzzzz: 3s\n"),
+            "daruma.yaml:1:1: unknown field `zzzzzz`; here are known: confirm_for"
+        );
+        let bad = error("confirm_for: soon\n");
+        assert!(bad.starts_with("daruma.yaml:1:14: `soon` is not a duration"), "{bad}");
+    }
+
+    #[test]
+    fn the_defaults_are_good() {
+        let clock = crate::clock::system(daruma_model::Time::MIN);
+        let loaded = load(&Places::default(), &clock).map_err(|errors| errors[0].to_string());
+        let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
+        assert!(!loaded.policy.rules.is_empty());
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,304 @@
+//! The one loop where time and disk meet the core: an event is kept, then the core decides, then the
+//! decisions are kept, and only then does a performer see them.
+//!
+//! Never: a performer before the record; an answer to a command before it is durable; a lost event
+//! (what cannot be written waits, and the queue in front of it fills visibly).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use daruma_alert::{Core, Effect, Event, View};
+use daruma_journal::{Appended, Journal, NewEvent};
+use daruma_model::{Clock, Span, Time};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::records::{self, Ids};
+
+/// Events decided on together at most.
+const BATCH_MAX: usize = 500;
+/// A snapshot is taken after so many records, so that a start replays few.
+const SNAPSHOT_EVERY: u64 = 20_000;
+/// The picture of the state is made at most this often.
+const SHOW_EVERY: Span = Span::millis(50);
+/// How long a failed write waits for its next try.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long the core's next deadline may be away before the loop looks again anyway.
+const LOOK: Span = Span::secs(60);
+
+/// One event on its way to the core.
+pub struct Input {
+    /// What happened; `None` if only the checkpoints are to be kept.
+    pub event: Option<Event>,
+    /// For commands: told once it is durable, or why it was refused.
+    pub reply: Option<oneshot::Sender<Result<serde_json::Value, String>>>,
+    /// Named blobs that become durable together with the event.
+    pub checkpoints: Vec<(String, Vec<u8>)>,
+}
+
+impl Input {
+    /// An event that nobody waits for.
+    #[must_use]
+    pub fn of(event: Event) -> Input {
+        Input { event: Some(event), reply: None, checkpoints: Vec::new() }
+    }
+}
+
+/// Carries out what the core wishes; outcomes come back as events.
+pub trait Perform {
+    /// Begins, and returns at once.
+    fn start(&mut self, effect: Effect);
+}
+
+/// What the loop did, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Events the core has seen.
+    pub events: AtomicU64,
+    /// Acts and messages decided.
+    pub decisions: AtomicU64,
+    /// Writes to the journal that failed and were tried again.
+    pub write_failures: AtomicU64,
+    /// Commands refused because they could not be made durable.
+    pub refused: AtomicU64,
+    /// The last time the loop turned, in ms since 1970: a stalled loop is seen from outside.
+    pub turned_at: AtomicU64,
+}
+
+/// The loop's own things.
+pub struct Control<P> {
+    /// The judgement.
+    pub core: Core,
+    /// The memory.
+    pub journal: Journal,
+    /// The hands.
+    pub performers: P,
+    /// The time.
+    pub clock: Clock,
+    /// Where the picture of the state is shown.
+    pub view: watch::Sender<Arc<View>>,
+    /// What it did.
+    pub counters: Arc<Counters>,
+    /// Names for records.
+    pub ids: Ids,
+    /// The last record.
+    pub tail: u64,
+    /// The record of the last snapshot.
+    pub snapshot_at: u64,
+    /// Turns true when the program stops; performers hold the inbox open, so its end does not tell.
+    pub closing: watch::Receiver<bool>,
+    /// When the picture was last shown.
+    pub shown_at: Time,
+    /// Whether something happened since.
+    pub hidden: bool,
+}
+
+impl<P: Perform> Control<P> {
+    /// Runs until it is told to close and the inbox is empty; then takes a snapshot, so that the next start is quick.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        let mut held: VecDeque<Input> = VecDeque::new();
+        loop {
+            if held.is_empty() {
+                match self.next(&mut inbox).await {
+                    Some(input) => held.push_back(input),
+                    None => break,
+                }
+                while held.len() < BATCH_MAX {
+                    let Ok(input) = inbox.try_recv() else { break };
+                    held.push_back(input);
+                }
+            }
+            held = self.turn(held).await;
+            if !held.is_empty() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+        self.take_snapshot().await;
+    }
+
+    /// The next event, or a tick when a deadline of the core comes first.
+    async fn next(&mut self, inbox: &mut mpsc::Receiver<Input>) -> Option<Input> {
+        loop {
+            let now = (self.clock)();
+            let turned = u64::try_from(now.0).unwrap_or(0);
+            self.counters.turned_at.store(turned, Ordering::Relaxed);
+            let mut wake = self.core.wake_at().unwrap_or(Time::MAX).min(now + LOOK);
+            if self.hidden {
+                wake = wake.min(self.shown_at + SHOW_EVERY);
+            }
+            tokio::select! {
+                biased;
+                input = inbox.recv() => return input,
+                _ = self.closing.wait_for(|closing| *closing) => return None,
+                () = tokio::time::sleep(wake.since(now).to_std()) => {}
+            }
+            let now = (self.clock)();
+            if self.hidden {
+                self.show(now);
+            }
+            // Woken only to look at the clock, nothing is recorded.
+            if self.core.wake_at().is_some_and(|wake| wake <= now) {
+                return Some(Input::of(Event::Tick));
+            }
+        }
+    }
+
+    /// Keeps a batch, decides, keeps the decisions, performs. Returns what could not be kept.
+    async fn turn(&mut self, mut batch: VecDeque<Input>) -> VecDeque<Input> {
+        let now = (self.clock)();
+        self.counters.turned_at.store(u64::try_from(now.0).unwrap_or(0), Ordering::Relaxed);
+        let mut records = Vec::with_capacity(batch.len());
+        let mut checkpoints = Vec::new();
+        batch.retain_mut(|input| {
+            checkpoints.append(&mut input.checkpoints);
+            let Some(event) = &input.event else { return false };
+            match self.ids.event(&self.core, now, event) {
+                Ok(record) => {
+                    records.push(record);
+                    true
+                }
+                Err(error) => {
+                    crate::log::error(&format!("an event cannot be written as JSON: {error}"));
+                    refuse(input, &error.to_string());
+                    false
+                }
+            }
+        });
+        if records.is_empty() && checkpoints.is_empty() {
+            return VecDeque::new();
+        }
+        // Of two positions of one file the later counts.
+        let mut seen = std::collections::HashSet::new();
+        checkpoints.reverse();
+        checkpoints.retain(|(name, _): &(String, Vec<u8>)| seen.insert(name.clone()));
+        if let Err(why) = self.keep(records, checkpoints.clone()).await {
+            self.counters.write_failures.fetch_add(1, Ordering::Relaxed);
+            crate::log::error(&format!("cannot write to the journal, trying again: {why}"));
+            // A command is refused aloud: whoever gave it can give it again. Signals wait.
+            batch.retain_mut(|input| {
+                let waits = input.reply.is_none();
+                if !waits {
+                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    refuse(input, &why);
+                }
+                waits
+            });
+            batch.push_back(Input { event: None, reply: None, checkpoints });
+            return batch;
+        }
+        let mut effects = Vec::new();
+        for mut input in batch {
+            let Some(event) = input.event.take() else { continue };
+            self.counters.events.fetch_add(1, Ordering::Relaxed);
+            effects.extend(self.core.step(now, &event));
+            if let Some(reply) = input.reply.take() {
+                let answer = answer(&self.core, &event);
+                // Whoever asked may have gone away; it is durable all the same.
+                drop(reply.send(answer));
+            }
+        }
+        self.keep_decisions(now, &effects).await;
+        for effect in effects {
+            self.performers.start(effect);
+        }
+        self.show(now);
+        if self.tail >= self.snapshot_at + SNAPSHOT_EVERY {
+            self.take_snapshot().await;
+        }
+        VecDeque::new()
+    }
+
+    /// Shows the state, but not more often than anybody could look.
+    fn show(&mut self, now: Time) {
+        self.hidden = now.since(self.shown_at) < SHOW_EVERY;
+        if !self.hidden {
+            self.shown_at = now;
+            self.view.send_replace(Arc::new(View::of(self.core.state())));
+        }
+    }
+
+    /// Decisions must be durable before they are acted on, however long that takes.
+    async fn keep_decisions(&mut self, now: Time, effects: &[Effect]) {
+        let mut records = Vec::new();
+        for effect in effects {
+            match self.ids.decision(&self.core, now, effect) {
+                Ok(record) => records.extend(record),
+                Err(error) => crate::log::error(&format!("a decision cannot be written: {error}")),
+            }
+        }
+        if records.is_empty() {
+            return;
+        }
+        self.counters.decisions.fetch_add(records.len() as u64, Ordering::Relaxed);
+        while let Err(why) = self.keep(records.clone(), Vec::new()).await {
+            self.counters.write_failures.fetch_add(1, Ordering::Relaxed);
+            crate::log::error(&format!("decisions wait, the journal cannot be written: {why}"));
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn keep(
+        &mut self,
+        records: Vec<NewEvent>,
+        checkpoints: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), String> {
+        let last = records.last().map(|record| record.event_id.clone());
+        match self.journal.append(records, None, checkpoints).await {
+            Ok(Appended::Committed { last_seq, .. }) => {
+                self.tail = last_seq;
+                Ok(())
+            }
+            Ok(Appended::Conflict { shard, .. }) => {
+                Err(format!("shard {shard} was written by another"))
+            }
+            // Look for our own before any retry.
+            Ok(Appended::Unknown { said }) => match last.map(|id| self.journal.find(&id)) {
+                Some(Ok(Some(event))) => {
+                    self.tail = event.seq;
+                    Ok(())
+                }
+                Some(Err(error)) => Err(error.to_string()),
+                _ => Err(said),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn take_snapshot(&mut self) {
+        if self.tail == self.snapshot_at {
+            return;
+        }
+        let bytes = match records::snapshot(&self.core) {
+            Ok(bytes) => bytes,
+            Err(error) => return crate::log::error(&format!("no snapshot: {error}")),
+        };
+        match self.journal.snapshot_put(self.tail, bytes).await {
+            Ok(()) => self.snapshot_at = self.tail,
+            Err(error) => crate::log::error(&format!("no snapshot: {error}")),
+        }
+    }
+}
+
+fn refuse(input: &mut Input, why: &str) {
+    if let Some(reply) = input.reply.take() {
+        drop(reply.send(Err(why.to_owned())));
+    }
+}
+
+/// What a command's sender is told: the id of what it made, or that what it named is not there.
+fn answer(core: &Core, event: &Event) -> Result<serde_json::Value, String> {
+    use daruma_alert::Command::{Abort, Ack, Hold, Silence};
+    let Event::Commanded { command, .. } = event else { return Ok(serde_json::Value::Null) };
+    let id = match command {
+        Silence { .. } => core.state().silences.keys().next_back().copied(),
+        Hold { .. } => core.state().holds.keys().next_back().copied(),
+        Ack { incident, .. } | Abort { incident } => match core.state().incidents.get(incident) {
+            Some(incident) if incident.resolved.is_none() => Some(incident.id),
+            Some(_) => return Err(format!("incident {incident} is over")),
+            None => return Err(format!("there is no incident {incident}")),
+        },
+        _ => None,
+    };
+    Ok(serde_json::json!({ "id": id }))
+}
