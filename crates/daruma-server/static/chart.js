@@ -16,12 +16,13 @@
     history.replaceState(history.state, '', location.pathname + (text ? `?${text}` : ''));
   };
   const moments = () => [...document.querySelectorAll('.entry[data-at]')].map((el) => ({ at: Number(el.dataset.at) / 1000, shape: el.dataset.shape }));
-  const shades = { acted: 'acting', healed: 'healed', resolved: 'healed', escalated: 'error', unknown: 'unknown' };
+  const shades = { acted: 'acting', healed: 'healed', resolved: 'healed', escalated: 'error', failed: 'error', unknown: 'unknown' };
   const tips = { detected: (c, x, y, r) => { c.beginPath(); c.arc(x, y, r * .8, 0, 7); c.stroke(); },
     confirmed: (c, x, y, r) => { c.beginPath(); c.arc(x, y, r * .9, 0, 7); c.fill(); },
     decided: (c, x, y, r) => { c.beginPath(); c.moveTo(x, y - r); c.lineTo(x + r, y); c.lineTo(x, y + r); c.lineTo(x - r, y); c.closePath(); c.stroke(); },
     acted: (c, x, y, r) => { c.beginPath(); c.moveTo(x - r * .7, y - r); c.lineTo(x + r, y); c.lineTo(x - r * .7, y + r); c.closePath(); c.fill(); },
     healed: (c, x, y, r) => { c.beginPath(); c.moveTo(x - r, y); c.lineTo(x - r * .3, y + r * .7); c.lineTo(x + r, y - r * .8); c.stroke(); },
+    failed: (c, x, y, r) => { c.beginPath(); c.moveTo(x - r * .7, y - r * .7); c.lineTo(x + r * .7, y + r * .7); c.moveTo(x + r * .7, y - r * .7); c.lineTo(x - r * .7, y + r * .7); c.stroke(); },
     told: (c, x, y, r) => { c.strokeRect(x - r, y - r * .7, r * 2, r * 1.4); c.beginPath(); c.moveTo(x - r, y - r * .7); c.lineTo(x, y + r * .1); c.lineTo(x + r, y - r * .7); c.stroke(); },
     escalated: (c, x, y, r) => { c.fillRect(x - r * .2, y - r, r * .4, r * 1.3); c.fillRect(x - r * .2, y + r * .6, r * .4, r * .4); } };
   const marks = (u, threshold) => {
@@ -82,7 +83,10 @@
         const a = Math.min(low ?? 0, ...t), b = Math.max(high ?? 1, ...t), room = (b - a || Math.abs(b) || 1) * .08;
         return [a >= 0 ? Math.max(0, a - room) : a - room, b + room];
       } } },
-      axes: [{ ...axis, space: 70 }, { ...axis, size: 52 }],
+      axes: [{ ...axis, space: 76, values: (_, splits, __, ___, step) => splits.map((ts) => {
+        const text = new Date(ts * 1e3).toISOString();
+        return step >= 86400 ? text.slice(5, 10) : step >= 60 ? text.slice(11, 16) : text.slice(11, 19);
+      }) }, { ...axis, size: 52 }],
       cursor: { sync: { key: 'incident' }, drag: { x: true, y: false } },
       series: [{ label: 'UTC', value: (_, ts) => ts == null ? '--' : new Date(ts * 1e3).toISOString().slice(11, 23) },
         ...data.lines.map((line, i) => ({ label: line.name, stroke: colour(`l${i % 4}`), width: 1.8, spanGaps: false, points: { size: 4 }, value: (_, v) => short(v) }))],

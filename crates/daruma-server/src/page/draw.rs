@@ -125,10 +125,10 @@ pub(crate) fn evidence(
     let Some((low, high)) = bounds(known.clone().chain(threshold)).filter(|_| known.count() > 0)
     else {
         return html! {
-            svg.evidence viewBox={ "0 0 " (WIDTH) " 60" } role="img" aria-label="no data" {
+            svg.evidence viewBox={ "0 0 " (WIDTH) " 60" } preserveAspectRatio="none" aria-hidden="true" {
                 rect.nothing width=(WIDTH) height="60" fill="url(#hatch)" {}
-                text x="12" y="34" { "no data in this time" }
             }
+            p.unknown { (words::shape("unknown", "unknown")) " no data from " (words::clock(span.0)) " to " (words::clock(span.1)) " UTC" }
         };
     };
     let y = |value: f64| BOTTOM - (value - low) / (high - low) * (BOTTOM - TOP);

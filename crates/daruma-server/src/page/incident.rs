@@ -182,7 +182,7 @@ fn moments(incident: &Incident) -> Vec<Moment> {
         .timeline
         .iter()
         .map(|entry| {
-            let (shape, word) = words::kind(entry.kind);
+            let (shape, word) = words::kind(entry);
             Moment { at: entry.at, shape, word }
         })
         .collect();
@@ -260,7 +260,7 @@ fn timeline(incident: &Incident) -> Markup {
 }
 
 fn line(number: usize, entry: &Entry) -> Markup {
-    let (shape, word) = words::kind(entry.kind);
+    let (shape, word) = words::kind(entry);
     let detail = entry.detail.as_deref().filter(|detail| !detail.trim().is_empty());
     html! {
         li class={ "entry " (shape) } id={ "e-" (entry.at.0) "-" (number) } data-key={ "e" (number) "-" (entry.at.0) }
@@ -311,7 +311,7 @@ fn recovery_section(now: Time, view: &RecoveryView) -> Markup {
             }
             @if let Some(outcome) = &recovery.outcome {
                 h3 { "Last act" }
-                p { (words::shape("acted", "")) " " (outcome.end) " after " (words::took(outcome.ended.since(outcome.started)))
+                p { (words::shape("acted", "")) " " (words::foreign(&outcome.end.to_string(), 300)) " after " (words::took(outcome.ended.since(outcome.started)))
                     ", ended " (words::when(now, outcome.ended)) }
                 @if !outcome.output.trim().is_empty() {
                     details id={ "out-" (recovery.id) } {

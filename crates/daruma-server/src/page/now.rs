@@ -204,10 +204,10 @@ fn row(now: Time, view: &IncidentView, caller: &Caller, healing: bool) -> Markup
     if incident.acked.is_none() {
         asked.push(super::incident::ack(incident));
     }
+    asked.extend(super::incident::hold(view));
     if healing {
         asked.push(super::incident::abort(view));
     }
-    asked.extend(super::incident::hold(view));
     html! {
         li.row id={ "row-" (key) } data-key=(key) data-level=(incident.level.as_str()) {
             (words::level(incident.level))

@@ -1,7 +1,7 @@
 //! How times, numbers and kinds are written: every time in both forms, every number with its unit,
 //! every kind by hue and by shape. `static/daruma.js` counts on in the same words.
 
-use daruma_alert::EntryKind;
+use daruma_alert::{Entry, EntryKind};
 use daruma_model::{Level, Span, Time};
 use maud::{Markup, html};
 
@@ -21,9 +21,10 @@ pub(crate) fn level(level: Level) -> Markup {
     shape(level.as_str(), level.as_str())
 }
 
-/// The shape of a timeline entry, and its word.
-pub(crate) fn kind(kind: EntryKind) -> (&'static str, &'static str) {
-    match kind {
+/// The shape of a timeline entry, and its word. A proof that failed must not look like one.
+pub(crate) fn kind(entry: &Entry) -> (&'static str, &'static str) {
+    match entry.kind {
+        EntryKind::Verified if entry.text.starts_with("did not help") => ("failed", "not proved"),
         EntryKind::Detected => ("detected", "detected"),
         EntryKind::Confirmed => ("confirmed", "confirmed"),
         EntryKind::Decided => ("decided", "decided"),
@@ -152,11 +153,17 @@ pub(crate) fn value(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Text from outside, cut; its direction stays its own.
+/// Text from outside, cut. Its direction stays its own, and what would only deceive an eye (control
+/// characters, overrides of direction) is shown as what it is.
 pub(crate) fn foreign(text: &str, most: usize) -> Markup {
-    let mut chars = text.chars();
+    let mut chars = text.chars().map(|c| if is_deceptive(c) { '\u{fffd}' } else { c });
     let cut: String = chars.by_ref().take(most).collect();
     html! { bdi { (cut) @if chars.next().is_some() { "…" } } }
+}
+
+fn is_deceptive(c: char) -> bool {
+    let directs = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    directs || c.is_control() && !matches!(c, '\n' | '\t')
 }
 
 #[cfg(test)]
