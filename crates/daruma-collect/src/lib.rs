@@ -7,6 +7,7 @@
 //! | a file's age | `file_age.rs` | presence, age, size |
 //! | log files | `logfile.rs` | records, line and byte counts |
 //! | this host | `host.rs` | what node_exporter tells |
+//! | heartbeats | `heartbeat.rs` | whether jobs that ping are well or late |
 //! | processes | `process.rs` | up, state, use of resources, exits at once |
 //! | probes | `probe.rs` | whether an endpoint answers, how fast, until when its certificate holds |
 //! | scrapes | `scrape.rs` | what programs expose as text |
@@ -29,6 +30,7 @@ pub mod blocking;
 pub mod delivery;
 pub mod exposition;
 pub mod file_age;
+pub mod heartbeat;
 pub mod host;
 pub mod http;
 pub mod logfile;
@@ -43,6 +45,7 @@ mod testing;
 
 pub use delivery::{Delivery, Fingerprint, Outlet, Position, Reporter, Source, Stopping};
 pub use file_age::FileSource;
+pub use heartbeat::{HeartbeatSource, Heartbeats, Ping};
 pub use host::HostSource;
 pub use logfile::LogSource;
 pub use observe::observe;
@@ -63,6 +66,8 @@ pub struct Config {
     pub host: Option<HostSource>,
     /// Processes.
     pub processes: Vec<ProcessSource>,
+    /// Jobs that ping when they ran.
+    pub heartbeats: Vec<HeartbeatSource>,
     /// Endpoints that are asked whether they answer.
     pub probes: Vec<ProbeSource>,
     /// Endpoints that expose metrics as text.
@@ -84,6 +89,7 @@ pub struct Handle {
     outlet: Outlet,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    heartbeats: Heartbeats,
 }
 
 /// Starts every source of `config`. Needs a tokio runtime with time and I/O.
@@ -92,9 +98,12 @@ pub fn start(config: Config, context: Context) -> Handle {
     let Context { clock, deliveries, positions } = context;
     let (stop, stopping) = watch::channel(false);
     let outlet = Outlet::new(clock, deliveries, positions, stopping);
-    let mut handle = Handle { outlet, stop, tasks: JoinSet::new() };
-    let Config { logs, files, host, processes, probes, scrape } = config;
+    let now = (outlet.clock)();
+    let heartbeats = Heartbeats::default();
+    let mut handle = Handle { outlet, stop, tasks: JoinSet::new(), heartbeats: heartbeats.clone() };
+    let Config { logs, files, heartbeats: beats, host, processes, probes, scrape } = config;
     handle.add(logs);
+    handle.add(heartbeats.configure(beats, now));
     handle.add(files);
     handle.add(host);
     handle.add(processes);
@@ -108,6 +117,12 @@ impl Handle {
         for source in sources {
             self.tasks.spawn(delivery::supervise(source, self.outlet.clone()));
         }
+    }
+
+    /// Where pings go. After a reload, [`Heartbeats::adopt`] what the collector before had heard.
+    #[must_use]
+    pub fn heartbeats(&self) -> Heartbeats {
+        self.heartbeats.clone()
     }
 
     /// Stops every source and returns the positions up to which log records have been put on the

@@ -134,10 +134,10 @@ impl Tail {
         let count = system::fill_at(&self.file, buffer, self.lines.offset())?;
         let start = start_of(&self.file)?;
         let after = self.file.metadata()?.len();
-        self.size = self.size.max(after);
         if after < self.lines.offset() + count as u64 || !self.start.fits(&start) {
             return Ok((Turn::Truncated, counted));
         }
+        self.size = self.size.max(after);
         self.start = Fingerprint::of(&start);
         self.modified = modified;
         let bytes = &buffer[..count];

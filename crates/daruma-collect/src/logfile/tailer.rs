@@ -399,7 +399,7 @@ impl<O: Out> Tailer<O> {
         // Those that are known first, so that a copy of one of them is recognised. And when not all
         // fit, those that are written to are worth more.
         new.sort_by_key(|found| {
-            (!self.knows(found.id), Reverse(found.modified), found.path.clone())
+            (self.strangeness(found), Reverse(found.modified), found.path.clone())
         });
         for found in new {
             self.meet(found, now)?;
@@ -407,10 +407,13 @@ impl<O: Out> Tailer<O> {
         Ok(())
     }
 
-    /// Whether it was read before, in this run or the one before.
-    fn knows(&self, id: Id) -> bool {
-        self.closed.contains_key(&id)
-            || self.restored.iter().any(|p| (p.device, p.inode) == (id.device, id.inode))
+    /// 0: read before under this path; 1: read before; 2: never seen.
+    fn strangeness(&self, found: &Found) -> u8 {
+        let known = self.closed.get(&found.id).or_else(|| {
+            let same = |p: &&Position| (p.device, p.inode) == (found.id.device, found.id.inode);
+            self.restored.iter().find(same)
+        });
+        known.map_or(2, |known| u8::from(known.path != found.path))
     }
 
     /// A file that is not being read.
@@ -454,8 +457,12 @@ impl<O: Out> Tailer<O> {
             if position.fingerprint.fits(&start) && size >= position.offset {
                 return self.resume(position, found, file, size, now);
             }
-            self.resume_copy(&position, now)?;
-            return self.open(found.path.clone(), file, Restart::default());
+            // Under its old path it was truncated. Under another it only has the number of a file
+            // that is gone, and is as new as any.
+            if position.path == found.path {
+                self.resume_copy(&position, now)?;
+                return self.open(found.path.clone(), file, Restart::default());
+            }
         }
         if !self.first || self.resumed {
             // The copy of a file that was copied and truncated is found by whoever misses its lines.
@@ -469,10 +476,14 @@ impl<O: Out> Tailer<O> {
             self.maybe_copies.remove(&found.id);
         }
         // A file that an editor or a restore has put in place of the old one holds what was read.
-        let replaced = self
-            .files
-            .iter()
-            .find(|(_, old)| old.path == found.path && old.is_copied_by(&file).unwrap_or(false));
+        // Two logs may begin with the same few lines, so it takes a whole fingerprint to say so, and
+        // an old file that is gone rather than renamed.
+        let replaced = self.files.iter().find(|(_, old)| {
+            old.path == found.path
+                && old.offset() >= Fingerprint::BYTES_MAX as u64
+                && old.is_deleted().unwrap_or(false)
+                && old.is_copied_by(&file).unwrap_or(false)
+        });
         let at = if let Some(key) = replaced.map(|(key, _)| *key) {
             self.files.remove(&key).map_or_else(Restart::default, |old| {
                 self.by_id.remove(&old.id);
