@@ -47,6 +47,9 @@ pub(crate) async fn incident(site: &Site, caller: &Caller, id: u64, query: &str)
                 " " (words::foreign(&incident.title, 300))
             }
             p.lead { (words::foreign(&view.sentence, 500)) }
+            @if view.healing {
+                @for recovery in &view.recoveries { div.side { (super::now::progress(now, recovery)) } }
+            }
             (facts(now, view))
             (told(query))
             @if incident.resolved.is_none() {
@@ -303,7 +306,6 @@ fn recovery_section(now: Time, view: &RecoveryView) -> Markup {
         section.recovery aria-labelledby=(title) {
             h2 id=(title) { "Recovery of " (words::foreign(&recovery.target, 120)) }
             p.lead { (words::foreign(&view.sentence, 400)) }
-            div.side { (super::now::progress(now, view)) }
             dl.facts {
                 div { dt { "runbook" } dd { (words::foreign(&recovery.runbook, 120)) ", step " (recovery.step + 1) } }
                 div { dt { "acts so far" } dd { (recovery.attempt) @if recovery.no_help > 0 { ", " (recovery.no_help) " in a row without help" } } }

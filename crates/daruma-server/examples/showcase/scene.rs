@@ -1,15 +1,6 @@
-//! Serves a rich picture with moving series on `127.0.0.1:$DARUMA_PORT` (or a free port), to look at and
-//! to test the pages with a real browser: incidents in every phase, unknown sources, hostile texts, long
-//! texts, both writing directions. Commands are carried out on the picture. Its clock starts at 03:12 of
-//! one night, so that two runs look alike. `DARUMA_SCENE=well` shows a quiet night instead,
-//! `DARUMA_TOKEN` closes the door.
-//!
-//! Prints its address as the first line.
+//! The pictures that the showcase serves and that tests draw.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::error::Error;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use daruma_alert::{
     Alert, AlertState, AlertView, Breaker, Command, Delivery, Entry, EntryKind, EnvelopeView, Hold,
@@ -17,87 +8,22 @@ use daruma_alert::{
     Vote, Witness,
 };
 use daruma_model::{
-    ActionEnd, ActionId, ActionOutcome, Attempt, AttemptOutcome, Clock, Commit, Evidence, Finding,
-    Labels, Level, Matchers, Message, MessageStatus, Sample, SourceHealth, SourceState, Span, Time,
+    ActionEnd, ActionId, ActionOutcome, Attempt, AttemptOutcome, Commit, Evidence, Finding, Labels,
+    Level, Matchers, Message, MessageStatus, Sample, SourceHealth, SourceState, Span, Time,
     Verdict,
 };
-use daruma_server::{CommandRequest, Config, Refusal, Role as TokenRole, Shared, Token};
-use daruma_store::Store;
+use daruma_server::Refusal;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
 
 /// 2026-11-23 03:12:41 UTC.
-const NIGHT: Time = Time(1_795_403_561_000);
+pub(crate) const NIGHT: Time = Time(1_795_403_561_000);
 /// Everything that could break a page, in one text.
-const HOSTILE: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)> \
+pub(crate) const HOSTILE: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg onload=alert(3)> \
                        {{7*7}} javascript:alert(4) \u{202e}gnp.exe\u{0007} </bdi></main>";
 const RIGHT_TO_LEFT: &str = "مساحة القرص على وشك النفاد /data — שירות web אינו עונה";
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let began = Instant::now();
-    let clock: Clock = Arc::new(move || {
-        NIGHT + Span::millis(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX))
-    });
-    let store = Arc::new(Store::new(daruma_store::Config::default()));
-    for second in (-4200..0).step_by(5) {
-        store.append(&samples(NIGHT + Span::secs(second)));
-    }
-    let well = std::env::var("DARUMA_SCENE").is_ok_and(|scene| scene == "well");
-    let view = if well { quiet(NIGHT) } else { busy(NIGHT) };
-    let (show, shown) = watch::channel(Arc::new(view));
-    let (commands, mut asked) = mpsc::channel::<CommandRequest>(16);
-
-    let (show, moving, time) = (Arc::new(show), Arc::clone(&store), Arc::clone(&clock));
-    let ticking = Arc::clone(&show);
-    tokio::spawn(async move {
-        for round in 0_u64.. {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            let now = time();
-            if round % 4 == 0 {
-                moving.append(&samples(now));
-            }
-            ticking.send_modify(|view| tick(Arc::make_mut(view), now, round));
-        }
-    });
-    let time = Arc::clone(&clock);
-    tokio::spawn(async move {
-        while let Some(CommandRequest { by, command, reply }) = asked.recv().await {
-            let mut said = Ok(json!({ "id": null }));
-            show.send_modify(|view| said = obey(Arc::make_mut(view), time(), &by, &command));
-            drop(reply.send(said));
-        }
-    });
-
-    let port = std::env::var("DARUMA_PORT").unwrap_or_else(|_| "0".to_owned());
-    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
-    println!("http://{}", listener.local_addr()?);
-    let tokens = std::env::var("DARUMA_TOKEN").ok().map(|secret| Token {
-        name: "night-watch".to_owned(),
-        token: Some(secret),
-        token_file: None,
-        role: TokenRole::Responder,
-    });
-    let config = Config { tokens: tokens.into_iter().collect(), ..Config::default() };
-    let shared = Shared {
-        view: shown,
-        commands,
-        series: store,
-        clock,
-        host: "host-1".to_owned(),
-        version: env!("CARGO_PKG_VERSION"),
-        heartbeat: Arc::new(|name, _| name == "backup"),
-        metrics: Arc::new(|| "# TYPE daruma_up gauge\ndaruma_up 1\n".to_owned()),
-        ready: Arc::new(|| Ok(())),
-        history: Arc::new(|query| Ok(vec![json!({ "seq": query.from, "kind": "started" })])),
-    };
-    let (_stop, stopped) = watch::channel(false);
-    daruma_server::serve(listener, &config, shared, stopped).await?;
-    Ok(())
-}
-
 /// What moves without anybody's doing.
-fn tick(view: &mut View, now: Time, round: u64) {
+pub(crate) fn tick(view: &mut View, now: Time, round: u64) {
     view.now = now;
     for source in &mut view.sources {
         if source.state == SourceState::Ok {
@@ -121,7 +47,7 @@ fn tick(view: &mut View, now: Time, round: u64) {
     }
 }
 
-fn obey(
+pub(crate) fn obey(
     view: &mut View,
     now: Time,
     by: &str,
@@ -181,7 +107,7 @@ fn named(view: &mut View, id: u64) -> Result<&mut IncidentView, Refusal> {
 }
 
 /// The host and its services as they were at a time: waves, a hole, and what went wrong at 03:12.
-fn samples(at: Time) -> Commit {
+pub(crate) fn samples(at: Time) -> Commit {
     let t = at.as_secs_f64();
     let since = (at.0 - NIGHT.0) as f64 / 1000.0;
     let wave = |period: f64, shift: f64| (t / period + shift).sin();
@@ -420,7 +346,7 @@ fn over(
     view
 }
 
-fn quiet(now: Time) -> View {
+pub(crate) fn quiet(now: Time) -> View {
     let sources = ["host", "probe/web", "log//srv/shop/log/app.log", "scrape/node"];
     View {
         now,
@@ -441,7 +367,7 @@ fn quiet(now: Time) -> View {
     }
 }
 
-fn busy(now: Time) -> View {
+pub(crate) fn busy(now: Time) -> View {
     let ago = |seconds: i64| now - Span::secs(seconds);
     let web_labels = Labels::from([
         ("alertname", "WebDown"),
@@ -556,7 +482,7 @@ fn busy(now: Time) -> View {
     stuck.incident.timeline.extend([
         entry(ago(1200), EntryKind::Decided, "restart workers · attempt 2 of 2"),
         entry(ago(1190), EntryKind::Acted, "restart_workers: timed out, process group ended"),
-        entry(ago(1100), EntryKind::Verified, "not proved: 812 jobs still wait"),
+        entry(ago(1100), EntryKind::Verified, "did not help: 812 jobs still wait"),
         entry(
             ago(1099),
             EntryKind::Escalated,
