@@ -112,7 +112,7 @@ pub(crate) fn lines(matchers: &Matchers) -> String {
 
 /// Matchers as people read them.
 pub(crate) fn shown(matchers: &Matchers) -> Markup {
-    html! { @for matcher in &matchers.0 { code.label { bdi { (matcher) } } " " } }
+    html! { @for matcher in &matchers.0 { code.label { (super::words::foreign(&matcher.to_string(), 300)) } " " } }
 }
 
 /// How far a lease has run, from 0 to 1.

@@ -155,7 +155,7 @@ pub(crate) fn evidence(
             @for (i, line) in plot.lines.iter().enumerate() {
                 @let points: Vec<_> = plot.times.iter().zip(&line.values)
                     .map(|(time, value)| (x(*time), value.map(y))).collect();
-                path class={ "line l" (i % 4) } d=(path(&points)) { title { (line.name) } }
+                path class={ "line l" (i % 4) } d=(path(&points)) { title { (words::clean(&line.name, 160)) } }
             }
             text x="2" y=(HEIGHT - 4.0) { (words::clock(span.0)) }
             text x=(WIDTH - 2.0) y=(HEIGHT - 4.0) text-anchor="end" { (words::clock(span.1)) " UTC" }

@@ -67,7 +67,7 @@ pub(crate) async fn incident(site: &Site, caller: &Caller, id: u64, query: &str)
         (Some(_), false) => "over:",
         (None, _) => "▲",
     };
-    let title: String = incident.title.chars().take(80).collect();
+    let title = words::clean(&incident.title, 80);
     let page =
         Page { title: format!("{state} {title} · daruma"), path: &path, charts: true, main };
     answer::html(StatusCode::OK, whole(site, caller, page))

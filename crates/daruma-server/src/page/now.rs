@@ -450,7 +450,7 @@ fn envelopes(view: &View, now: Time, caller: &Caller) -> Markup {
                         @if envelope.breaker.is_some() {
                             (acts::row(Place { caller, back: "/", key: &key }, &[Act {
                                 what: "reset_breaker", label: "Close breaker…", go: "Close the breaker now", grave: true,
-                                says: html! { "Runbook " bdi { (envelope.runbook) } " may act again at once, though its last acts did not help." },
+                                says: html! { "Runbook " (words::foreign(&envelope.runbook, 100)) " may act again at once, though its last acts did not help." },
                                 fixed: vec![("runbook", envelope.runbook.clone())], fields: html! {},
                             }]))
                         }

@@ -153,12 +153,20 @@ pub(crate) fn value(value: f64, unit: Unit) -> String {
     }
 }
 
-/// Text from outside, cut. Its direction stays its own, and what would only deceive an eye (control
-/// characters, overrides of direction) is shown as what it is.
-pub(crate) fn foreign(text: &str, most: usize) -> Markup {
+/// Text from outside, cut, in which what would only deceive an eye (control characters, overrides of
+/// direction) is shown as what it is.
+pub(crate) fn clean(text: &str, most: usize) -> String {
     let mut chars = text.chars().map(|c| if is_deceptive(c) { '\u{fffd}' } else { c });
-    let cut: String = chars.by_ref().take(most).collect();
-    html! { bdi { (cut) @if chars.next().is_some() { "…" } } }
+    let mut cut: String = chars.by_ref().take(most).collect();
+    if chars.next().is_some() {
+        cut.push('…');
+    }
+    cut
+}
+
+/// The same as a part of a page; its direction stays its own.
+pub(crate) fn foreign(text: &str, most: usize) -> Markup {
+    html! { bdi { (clean(text, most)) } }
 }
 
 fn is_deceptive(c: char) -> bool {
