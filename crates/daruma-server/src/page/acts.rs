@@ -34,14 +34,15 @@ pub(crate) struct Act<'a> {
     pub(crate) grave: bool,
 }
 
-/// A row of acts, with the place where their outcome is said. Nothing for those who may only read.
+/// A row of acts, with the place where their outcome is said; it stays when nothing is left to do, so
+/// that the outcome of the last act is not lost. Nothing for those who may only read.
 pub(crate) fn row(place: Place<'_>, acts: &[Act<'_>]) -> Markup {
-    if !place.caller.may_act || acts.is_empty() {
+    if !place.caller.may_act {
         return html! {};
     }
     let said = format!("said-{}", place.key);
     html! {
-        div.acts id={ "acts-" (place.key) } {
+        @if !acts.is_empty() { div.acts id={ "acts-" (place.key) } {
             @for act in acts {
                 details.act id={ "act-" (place.key) "-" (act.what) } {
                     summary.button.grave[act.grave] { (act.label) }
@@ -58,6 +59,7 @@ pub(crate) fn row(place: Place<'_>, acts: &[Act<'_>]) -> Markup {
                     }
                 }
             }
+        }
         }
         div.said id=(said) role="status" hx-morph-skip {}
     }
