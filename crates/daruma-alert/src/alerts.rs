@@ -1,6 +1,8 @@
 //! The life of one alert: pending → firing → resolved. Evidence, never silence, moves it: an unknown
 //! verdict freezes it where it stands.
 
+use std::collections::BTreeSet;
+
 use daruma_model::{Evidence, Finding, Labels, Span, Time, Verdict};
 
 use crate::core::Cx;
@@ -30,6 +32,12 @@ pub(crate) fn deadline(state: &State, alert: &Alert) -> Option<Time> {
         (AlertState::Firing, _, Some(since)) => Some(since + rule.keep_firing_for),
         _ => None,
     }
+}
+
+/// Every alert that moves by itself, by its deadline.
+pub(crate) fn timers(state: &State) -> BTreeSet<(Time, String)> {
+    let timer = |(key, alert): (&String, &Alert)| Some((deadline(state, alert)?, key.clone()));
+    state.alerts.iter().filter_map(timer).collect()
 }
 
 impl Cx<'_> {
@@ -82,7 +90,8 @@ impl Cx<'_> {
             (AlertState::Firing, Verdict::Clear) => {
                 alert.clear_since = alert.clear_since.or(Some(now));
             }
-            (AlertState::Firing, Verdict::Holds) => alert.clear_since = None,
+            // Being over must be seen for as long as it takes: a gap proves nothing.
+            (AlertState::Firing, Verdict::Holds | Verdict::Unknown) => alert.clear_since = None,
             _ => {}
         }
         let mut entry = None;

@@ -38,13 +38,8 @@ impl Core {
     /// A core with the state of a snapshot.
     #[must_use]
     pub fn from_state(state: State) -> Core {
-        let mut core = Core { state, alert_timers: BTreeSet::new() };
-        for (key, alert) in &core.state.alerts {
-            if let Some(at) = crate::alerts::deadline(&core.state, alert) {
-                core.alert_timers.insert((at, key.clone()));
-            }
-        }
-        core
+        let alert_timers = crate::alerts::timers(&state);
+        Core { state, alert_timers }
     }
 
     /// What it knows.
@@ -115,6 +110,8 @@ impl Cx<'_> {
 
     fn load(&mut self, policy: crate::Policy) {
         self.state.policy = policy;
+        // Another `for` is another deadline.
+        *self.alert_timers = crate::alerts::timers(self.state);
         // Alerts whose rule is gone end with it: nobody would ever say that they are over.
         let gone: Vec<String> = self
             .state
@@ -127,6 +124,27 @@ impl Cx<'_> {
             .collect();
         for key in gone {
             self.end_alert(&key, "its rule was removed from the configuration");
+        }
+        let channels: BTreeSet<&str> = self
+            .state
+            .policy
+            .notify
+            .receivers
+            .iter()
+            .flat_map(|receiver| &receiver.channels)
+            .map(|(channel, _)| channel.as_str())
+            .collect();
+        let gone: Vec<String> = self
+            .state
+            .alerts
+            .values()
+            .filter(|alert| alert.state != AlertState::Resolved)
+            .filter(|alert| alert.finding.rule == "daruma/ChannelFailing")
+            .filter(|alert| !channels.contains(alert.finding.labels.get("channel")))
+            .map(|alert| alert.key.clone())
+            .collect();
+        for key in gone {
+            self.end_alert(&key, "its channel was removed from the configuration");
         }
         let gone: Vec<String> = self
             .state
@@ -281,6 +299,7 @@ impl Cx<'_> {
             state.outbox.remove(id);
         }
         state.cooldowns.retain(|_, until| *until > state.now);
+        state.loose.retain(|_, act| act.until > state.now);
     }
 }
 

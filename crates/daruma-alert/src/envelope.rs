@@ -161,17 +161,19 @@ pub(crate) fn may_act(
     if let Some(other) = others().find(|other| other.target == recovery.target) {
         return wait(format!("`{}` is at work on {}", other.runbook, other.target), None);
     }
-    // A dependent is left alone while what it depends on is being repaired, and the other way round:
-    // two hands on one chain cannot tell whose work helped.
-    if let Some(other) = others().find(|other| {
-        on.contains(other.service.as_str())
-            || dependencies(state, &other.service).contains(recovery.service.as_str())
-    }) && on.contains(other.service.as_str())
-    {
+    let loose = || state.loose.values().filter(|act| act.until > now);
+    if let Some(act) = loose().find(|act| act.target == recovery.target) {
+        let why = format!("an act of `{}` may be at work on {} still", act.runbook, act.target);
+        return wait(why, Some(act.until));
+    }
+    // A dependent is left alone while what it depends on is being repaired: two hands on one chain
+    // cannot tell whose work helped.
+    if let Some(other) = others().find(|other| on.contains(other.service.as_str())) {
         return wait(format!("{} is being repaired first", other.service), None);
     }
     let limits = &state.policy.recover.limits;
-    let acting = others().filter(|r| matches!(r.phase, Phase::Acting { .. })).count();
+    let acting =
+        others().filter(|r| matches!(r.phase, Phase::Acting { .. })).count() + loose().count();
     if acting >= limits.concurrent.max(1) {
         return wait(
             format!("{acting} actions are at work, {} are allowed", limits.concurrent),
@@ -182,7 +184,9 @@ pub(crate) fn may_act(
         && !service.instances.is_empty()
     {
         let share = service.instances.len() * limits.in_flight.0 as usize / 100;
-        let in_flight = others().filter(|r| r.service == recovery.service).count();
+        let repaired = others().filter(|r| r.service == recovery.service).map(|r| &r.target);
+        let left = loose().filter(|act| act.service == recovery.service).map(|act| &act.target);
+        let in_flight = repaired.chain(left).collect::<BTreeSet<_>>().len();
         if in_flight >= share.max(1) {
             let all = service.instances.len();
             return wait(
@@ -196,7 +200,6 @@ pub(crate) fn may_act(
         state.incidents.get(&recovery.incident).is_some_and(|incident| incident.acked.is_some());
     if let Some(until) = state.cooldowns.get(&recovery.target)
         && *until > now
-        && recovery.attempt == 0
         && !acked
     {
         let rest = until.since(now);
@@ -210,6 +213,13 @@ pub(crate) fn may_act(
     {
         let why = format!("the breaker of `{}` is open: {}", runbook.name, breaker.why);
         return tell(why, Some(breaker.half_open_at));
+    }
+    // Half open: one trial at a time, so that a runbook that helps no more is found out on one target.
+    let trial = || others().map(|r| &r.runbook).chain(loose().map(|act| &act.runbook));
+    if state.breakers.contains_key(&runbook.name) && trial().any(|name| *name == runbook.name) {
+        let why =
+            format!("the breaker of `{}` is half open, and one trial is at work", runbook.name);
+        return wait(why, None);
     }
     let most = runbook.limits.attempts;
     let starts: Vec<Time> = attempts(state, runbook, &recovery.target).collect();

@@ -34,8 +34,8 @@ pub fn group_of(labels: &Labels) -> String {
 }
 
 impl Cx<'_> {
-    /// The incident a firing alert belongs to: that of an ill dependency, else the open one of its
-    /// own group, else a new one.
+    /// The incident a firing alert belongs to: the open one it was in before, else that of its own
+    /// group, else that of an ill dependency, else a new one.
     pub(crate) fn incident_for(&mut self, alert: &Alert) -> u64 {
         let group = group_of(&alert.finding.labels);
         let roots: Vec<String> = dependencies(self.state, alert.service())
@@ -51,7 +51,9 @@ impl Cx<'_> {
                 .find(|incident| incident.resolved.is_none() && wanted(incident))
                 .map(|incident| incident.id)
         };
-        let own = open(&|incident| incident.group == group);
+        // What was told in an incident that is still open goes on there.
+        let own = open(&|incident| incident.alerts.contains(&alert.key))
+            .or_else(|| open(&|incident| incident.group == group));
         let found = own.or_else(|| {
             open(&|incident| {
                 roots.contains(&incident.group)

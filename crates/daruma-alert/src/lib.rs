@@ -33,7 +33,7 @@ pub use policy::{
 };
 pub use recovery::RESTARTED;
 pub use state::{
-    Alert, AlertState, Breaker, Delivery, Entry, EntryKind, Hold, Incident, Outgoing, Phase,
-    Recovery, Role, Silence, State, Vote, Witness,
+    Alert, AlertState, Breaker, Call, Delivery, Entry, EntryKind, Hold, Incident, LooseAct,
+    Outgoing, Phase, Recovery, Role, Silence, State, Vote, Witness,
 };
 pub use view::{AlertView, EnvelopeView, IncidentView, RecoveryView, View};

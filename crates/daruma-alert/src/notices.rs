@@ -3,7 +3,7 @@
 //!
 //! Whoever was told "firing" is told the end: through silences, holds, restarts and changed routes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use daruma_model::{
     Attempt, AttemptOutcome, Labels, Level, Message, MessageAlert, MessageStatus, Span, Time,
@@ -56,16 +56,24 @@ pub(crate) fn wake(state: &State, incident: &Incident) -> Option<Time> {
     incident.notify_at.into_iter().chain(first).chain(acked).min()
 }
 
-/// Ids of the messages that may be attempted: per channel and incident only the oldest, so that an
-/// end never overtakes its beginning.
+/// Ids of the messages that may be attempted: per channel only the oldest of an incident, and the
+/// oldest about an alert, so that an end never overtakes its beginning, nor the next beginning it.
 fn heads(state: &State) -> Vec<(Time, u64)> {
-    let mut seen = BTreeSet::new();
+    let mut incidents = HashSet::new();
+    let mut alerts = HashSet::new();
     let waiting = |out: &&Outgoing| matches!(out.delivery, Delivery::Queued | Delivery::Sending);
     state
         .outbox
         .values()
         .filter(waiting)
-        .filter(|out| seen.insert((out.message.channel.clone(), out.message.incident)))
+        .filter(|out| {
+            let channel = out.message.channel.as_str();
+            let mut first = incidents.insert((channel, out.message.incident));
+            for alert in &out.message.alerts {
+                first &= alerts.insert((channel, &alert.labels));
+            }
+            first
+        })
         .filter(|out| out.delivery == Delivery::Queued)
         .map(|out| (out.next_at, out.message.id))
         .collect()
@@ -117,8 +125,10 @@ impl Cx<'_> {
             .filter(|incident| incident.resolved.is_none())
             .map(|incident| incident.id)
             .collect();
+        self.state.calls.retain(|id, _| open.contains(id));
         for id in open {
             self.tell_firing(id);
+            self.call(id);
             if let Some(incident) = self.state.incidents.get_mut(&id) {
                 if incident.notify_at.is_some_and(|at| at <= now) {
                     incident.notify_at = None;
@@ -190,8 +200,29 @@ impl Cx<'_> {
         }
     }
 
-    /// Calls for a person, once per incident, also where the incident was told before.
-    pub(crate) fn notify_escalation(&mut self, id: u64, alert: &str, escalate: &Escalate) {
+    /// Calls for a person, once per incident, also where the incident was told before; a mute only
+    /// puts it off.
+    pub(crate) fn call(&mut self, id: u64) {
+        let now = self.now;
+        let Some(call) = self.state.calls.get_mut(&id) else { return };
+        let (key, escalate, said) = (call.alert.clone(), call.escalate.clone(), call.said);
+        call.said = true;
+        let alert = self.state.alerts.get(&key);
+        if said && alert.is_none_or(|alert| alert.state == AlertState::Resolved) {
+            self.state.calls.remove(&id); // Over while it was muted: nobody is needed for it.
+            return;
+        }
+        if let Some(why) = alert.and_then(|alert| muted(self.state, &alert.finding.labels)) {
+            if let Some(incident) = self.state.incidents.get_mut(&id).filter(|_| !said) {
+                incident.say(now, EntryKind::Told, format!("nobody is called yet: {why}"));
+            }
+            return;
+        }
+        self.state.calls.remove(&id);
+        self.notify_escalation(id, &key, &escalate);
+    }
+
+    fn notify_escalation(&mut self, id: u64, alert: &str, escalate: &Escalate) {
         let Some(alert) = self.state.alerts.get(alert) else { return };
         let Some(incident) = self.state.incidents.get(&id) else { return };
         let names =
@@ -206,15 +237,7 @@ impl Cx<'_> {
         call.annotations = call.annotations.with("description", &why);
         let title = format!("needs a person: {}", incident.title);
         let key = format!("{}\u{1f}{ESCALATION}", alert.key);
-        let muted = muted(self.state, &alert.finding.labels);
         let all = self.state.policy.notify.receivers.clone();
-        if let Some(why) = muted {
-            let now = self.now;
-            if let Some(incident) = self.state.incidents.get_mut(&id) {
-                incident.say(now, EntryKind::Told, format!("nobody was called: {why}"));
-            }
-            return;
-        }
         for receiver in all.iter().filter(|receiver| names.contains(&receiver.name)) {
             let alerts = vec![(key.clone(), call.clone())];
             self.enqueue(id, receiver, MessageStatus::Firing, escalate.severity, &title, alerts);

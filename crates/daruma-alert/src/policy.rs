@@ -341,7 +341,8 @@ pub struct Runbook {
     /// How far it may go; `shadow` unless said.
     #[serde(default)]
     pub mode: Mode,
-    /// Labels that name the target; `service` and `instance` unless said.
+    /// Labels that name the target. Unless said: `service`, with `instance` where the service declares
+    /// it among its `instances`.
     #[serde(default)]
     pub target: Vec<String>,
     /// Evidence demanded before acting. Without checks: the first step's post-condition must fail.

@@ -14,8 +14,8 @@ use crate::envelope::{self, Blocked};
 use crate::incidents::dependencies;
 use crate::state::ActRecord;
 use crate::{
-    Alert, AlertState, Breaker, CheckConfig, Effect, Entry, EntryKind, Mode, Phase, Recovery, Role,
-    Runbook, State, Vote, Watch, WatchCheck, Witness,
+    Alert, AlertState, Breaker, Call, CheckConfig, Effect, Entry, EntryKind, LooseAct, Mode, Phase,
+    Recovery, Role, Runbook, State, Step, Vote, Watch, WatchCheck, Witness,
 };
 
 /// How long after an action's own timeout its outcome is waited for: the performer needs a moment to
@@ -48,16 +48,33 @@ pub(crate) fn wake(state: &State, recovery: &Recovery) -> Option<Time> {
     }
 }
 
-fn target(runbook: &Runbook, alert: &Alert) -> String {
+/// The step that is next or at work; the last one, where a changed policy has fewer.
+fn step_of(runbook: &Runbook, step: usize) -> &Step {
+    &runbook.steps[step.min(runbook.steps.len() - 1)]
+}
+
+/// What a recovery would act on: the labels the runbook names, else the service (and the instance, if
+/// the service declares it: otherwise two views of one service would be repaired side by side), else
+/// the instance, else the alert itself.
+fn target(state: &State, runbook: &Runbook, alert: &Alert) -> String {
     let labels = &alert.finding.labels;
-    let named = |names: &[&str]| {
-        let values: Vec<&str> =
-            names.iter().map(|n| labels.get(n)).filter(|v| !v.is_empty()).collect();
-        values.join("/")
+    let instance = labels.get("instance");
+    let declared =
+        |service: &crate::Service| service.instances.iter().any(|known| known == instance);
+    let names: Vec<&str> = match (runbook.target.as_slice(), alert.service()) {
+        ([], "") => vec!["instance"],
+        ([], service) if state.policy.service(service).is_some_and(declared) => {
+            vec!["service", "instance"]
+        }
+        ([], _) => vec!["service"],
+        (wanted, _) => wanted.iter().map(String::as_str).collect(),
     };
-    let wanted: Vec<&str> = runbook.target.iter().map(String::as_str).collect();
-    let found = if wanted.is_empty() { named(&["service", "instance"]) } else { named(&wanted) };
-    if found.is_empty() { format!("alert {:016x}", labels.fingerprint()) } else { found }
+    let values: Vec<&str> =
+        names.into_iter().map(|name| labels.get(name)).filter(|value| !value.is_empty()).collect();
+    match values.is_empty() {
+        true => format!("alert {:016x}", labels.fingerprint()),
+        false => values.join("/"),
+    }
 }
 
 /// Whether an alert that this runbook is for says, on evidence, that the target is ill.
@@ -66,7 +83,7 @@ fn still_ill(state: &State, runbook: &Runbook, wanted: &str) -> bool {
         alert.state == AlertState::Firing
             && alert.holds()
             && runbook.matchers.matches(&alert.finding.labels)
-            && target(runbook, alert) == wanted
+            && target(state, runbook, alert) == wanted
     })
 }
 
@@ -76,7 +93,7 @@ fn may_be_ill(state: &State, runbook: &Runbook, wanted: &str) -> bool {
         alert.state == AlertState::Firing
             && alert.clear_since.is_none()
             && runbook.matchers.matches(&alert.finding.labels)
-            && target(runbook, alert) == wanted
+            && target(state, runbook, alert) == wanted
     })
 }
 
@@ -89,7 +106,7 @@ fn questions(
 ) -> Vec<(Role, CheckConfig, Verdict)> {
     let confirm: Vec<(Role, CheckConfig, Verdict)> = if runbook.confirm.checks.is_empty() {
         // No witnesses named: the post-condition must be seen to fail, or there is nothing to repair.
-        let step = &runbook.steps[step.min(runbook.steps.len() - 1)];
+        let step = step_of(runbook, step);
         step.verify.all().into_iter().map(|c| (Role::Confirm, c, Verdict::Clear)).collect()
     } else {
         let fault =
@@ -136,7 +153,7 @@ impl Cx<'_> {
                 if envelope::mode(self.state, runbook) != Mode::Off
                     && runbook.matchers.matches(&alert.finding.labels)
                 {
-                    let target = target(runbook, alert);
+                    let target = target(self.state, runbook, alert);
                     if !self.state.recoveries.contains_key(&self::key(&runbook.name, &target)) {
                         wanted.push((order, alert.key.clone(), target));
                     }
@@ -188,6 +205,14 @@ impl Cx<'_> {
         };
         let ill = still_ill(self.state, &runbook, &recovery.target);
         let gone = !may_be_ill(self.state, &runbook, &recovery.target);
+        let at_work = matches!(
+            recovery.phase,
+            Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Healed { .. }
+        );
+        if envelope::mode(self.state, &runbook) == Mode::Off && !at_work {
+            self.drop_recovery(key, "its runbook is off");
+            return false;
+        }
         match recovery.phase.clone() {
             Phase::Acting { deadline, .. } if now >= deadline => {
                 self.verify(key, now, "its outcome never came");
@@ -195,7 +220,13 @@ impl Cx<'_> {
             }
             Phase::Acting { .. } => false,
             Phase::Verifying { deadline, .. } => self.progress_verifying(key, &runbook, deadline),
-            Phase::Healed { until, .. } if now >= until && ill => {
+            Phase::Healed { at, until } if now >= until && ill => {
+                // What never went away was not helped, and need not rest before something wider is
+                // tried. What was over and came back is a fault of its own.
+                if self.never_over(&runbook, key, at) {
+                    let target = self.state.recoveries[key].target.clone();
+                    self.state.cooldowns.remove(&target);
+                }
                 self.not_helped(
                     key,
                     &runbook,
@@ -255,6 +286,17 @@ impl Cx<'_> {
             }
             Phase::Shadow { .. } | Phase::Exhausted { .. } => false,
         }
+    }
+
+    /// Whether an alert about the target has fired without an end since before `at`.
+    fn never_over(&self, runbook: &Runbook, key: &str, at: Time) -> bool {
+        let wanted = &self.state.recoveries[key].target;
+        self.state.alerts.values().any(|alert| {
+            alert.state == AlertState::Firing
+                && alert.fired_at.is_some_and(|fired| fired <= at)
+                && runbook.matchers.matches(&alert.finding.labels)
+                && target(self.state, runbook, alert) == *wanted
+        })
     }
 
     fn incident_over(&self, key: &str) -> bool {
@@ -454,7 +496,7 @@ impl Cx<'_> {
                 false
             }
             Ok(()) if envelope::mode(self.state, runbook) == Mode::Shadow => {
-                let action = &runbook.steps[recovery.step].action;
+                let action = &step_of(runbook, recovery.step).action;
                 let text =
                     format!("in shadow mode: would run `{action}` on {} now", recovery.target);
                 self.tell(key, EntryKind::Decided, text, None);
@@ -497,7 +539,7 @@ impl Cx<'_> {
         self.state.last_fence += 1;
         let fence = self.state.last_fence;
         let recovery = &self.state.recoveries[key];
-        let step = &runbook.steps[recovery.step];
+        let step = step_of(runbook, recovery.step);
         let Some(spec) = self.state.policy.recover.actions.get(&step.action) else { return };
         let timeout = step.timeout.unwrap_or(spec.timeout).min(spec.timeout);
         let used = envelope::used(self.state, runbook, &recovery.target);
@@ -554,6 +596,9 @@ impl Cx<'_> {
 
     pub(crate) fn acted(&mut self, outcome: &ActionOutcome) {
         let at_work = |r: &Recovery| matches!(&r.phase, Phase::Acting { action, .. } if *action == outcome.id);
+        if outcome.end != ActionEnd::Unknown {
+            self.state.loose.remove(&outcome.id.fence);
+        }
         let found = self.state.recoveries.iter().find(|(_, r)| at_work(r));
         let Some(key) = found.map(|(key, _)| key.clone()) else { return };
         let took = outcome.ended.since(outcome.started);
@@ -586,7 +631,7 @@ impl Cx<'_> {
         let now = self.now;
         let Some(recovery) = self.state.recoveries.get(key) else { return };
         let Some(runbook) = self.state.policy.runbook(&recovery.runbook) else { return };
-        let verify = runbook.steps[recovery.step.min(runbook.steps.len() - 1)].verify.clone();
+        let verify = step_of(runbook, recovery.step).verify.clone();
         if !why.is_empty() {
             let text = format!("{why}: what it did is unknown, so it is verified and not repeated");
             self.tell(key, EntryKind::Acted, text, None);
@@ -602,7 +647,7 @@ impl Cx<'_> {
     fn progress_verifying(&mut self, key: &str, runbook: &Runbook, deadline: Time) -> bool {
         let now = self.now;
         let recovery = &self.state.recoveries[key];
-        let verify = &runbook.steps[recovery.step.min(runbook.steps.len() - 1)].verify;
+        let verify = &step_of(runbook, recovery.step).verify;
         let all_good = recovery.witnesses.iter().all(Witness::votes);
         // Good from the moment the last witness turned good, proved as far as the least recent
         // observation reaches: time in which nothing was observed proves nothing.
@@ -652,7 +697,7 @@ impl Cx<'_> {
         self.stop_watching(key);
         self.tell(key, EntryKind::Verified, text, Some(detail));
         let recovery = &self.state.recoveries[key];
-        let within = runbook.steps[recovery.step.min(runbook.steps.len() - 1)].verify.within;
+        let within = step_of(runbook, recovery.step).verify.within;
         self.state.cooldowns.insert(recovery.target.clone(), now + runbook.limits.cooldown);
         self.state.breakers.remove(&runbook.name);
         self.set(key, Phase::Healed { at: now, until: now + within.max(SETTLE_MIN) });
@@ -707,7 +752,8 @@ impl Cx<'_> {
                 incident.escalated = Some(why.to_owned());
                 incident.level = incident.level.max(runbook.escalate.severity);
             }
-            self.notify_escalation(id, &alert, &runbook.escalate);
+            let escalate = runbook.escalate.clone();
+            self.state.calls.insert(id, Call { alert, escalate, said: false });
         }
     }
 
@@ -729,11 +775,18 @@ impl Cx<'_> {
         self.state.recoveries.remove(key);
     }
 
+    /// Remembers an act that may be at work although nobody waits for its outcome any more.
+    fn let_loose(&mut self, key: &str, fence: u64, until: Time) {
+        let Recovery { runbook, target, service, .. } = self.state.recoveries[key].clone();
+        self.state.loose.insert(fence, LooseAct { runbook, target, service, until });
+    }
+
     /// Ends a recovery for a reason from outside.
     pub(crate) fn drop_recovery(&mut self, key: &str, why: &str) {
-        if let Some(Phase::Acting { action, .. }) =
+        if let Some(Phase::Acting { action, deadline, .. }) =
             self.state.recoveries.get(key).map(|r| r.phase.clone())
         {
+            self.let_loose(key, action.fence, deadline);
             self.out.push(Effect::Abort(action));
         }
         self.tell(key, EntryKind::Decided, format!("recovery ended: {why}"), None);
@@ -770,8 +823,16 @@ impl Cx<'_> {
         let now = self.now;
         for key in self.state.recoveries.keys().cloned().collect::<Vec<_>>() {
             match self.state.recoveries[&key].phase.clone() {
-                Phase::Acting { .. } => {
-                    self.verify(&key, now, "the monitor was restarted while it ran")
+                Phase::Acting { action, deadline, .. } => {
+                    self.let_loose(&key, action.fence, deadline);
+                    self.verify(&key, now, "the monitor was restarted while it ran");
+                    // It may be at work still, so that proof may take as much longer.
+                    if let Some(Recovery {
+                        phase: Phase::Verifying { deadline: due, .. }, ..
+                    }) = self.state.recoveries.get_mut(&key)
+                    {
+                        *due = deadline.max(*due);
+                    }
                 }
                 Phase::Verifying { after, .. } => self.verify(&key, after, ""),
                 Phase::Confirming { .. } => {

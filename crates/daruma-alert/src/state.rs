@@ -8,7 +8,7 @@ use daruma_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Policy, Watch};
+use crate::{Escalate, Policy, Watch};
 
 /// Entries a timeline keeps; older ones in the middle are dropped and counted.
 pub(crate) const TIMELINE_MAX: usize = 400;
@@ -40,6 +40,12 @@ pub struct State {
     pub breakers: BTreeMap<String, Breaker>,
     /// When actions were started, newest last; bounded by the budget's window and 1,000.
     pub acts: VecDeque<ActRecord>,
+    /// Acts whose end nobody knows and which may be at work still, by fence.
+    #[serde(default)]
+    pub loose: BTreeMap<u64, LooseAct>,
+    /// By incident: a person is to be called as soon as nothing mutes it.
+    #[serde(default)]
+    pub calls: BTreeMap<u64, Call>,
     /// By target: until when it is left alone after a recovery that helped.
     pub cooldowns: BTreeMap<String, Time>,
     /// By source.
@@ -69,6 +75,30 @@ pub struct ActRecord {
     pub runbook: String,
     /// On what.
     pub target: String,
+}
+
+/// An act that was at work when the monitor, or its runbook, went away: programs outlive both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LooseAct {
+    /// By which runbook.
+    pub runbook: String,
+    /// On what.
+    pub target: String,
+    /// Of which service, or `""`.
+    pub service: String,
+    /// When its time is up.
+    pub until: Time,
+}
+
+/// A call for a person that waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// About which alert.
+    pub alert: String,
+    /// Whom, and how grave it is.
+    pub escalate: Escalate,
+    /// Whether the story says already why nobody was called.
+    pub said: bool,
 }
 
 /// Where an alert stands in its life.

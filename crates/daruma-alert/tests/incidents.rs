@@ -420,3 +420,25 @@ fn a_proved_repair_whose_incident_stays_open_lets_the_loop_rest() {
         assert!(wake.is_none_or(|wake| wake > at(second)), "due for ever: {wake:?} at {second}");
     }
 }
+
+#[test]
+fn two_views_of_one_service_are_one_target() {
+    let mut night = Night::new(|_| {});
+    night.finds(1.0, "Web", "web", Holds);
+    let first = night.watch;
+    let finding = Finding {
+        rule: "Slow".into(),
+        labels: [("alertname", "Slow"), ("service", "web"), ("instance", "http://web/")].into(),
+        annotations: Labels::default(),
+        at: at(1.0),
+        verdict: Holds,
+        evidence: Evidence::default(),
+    };
+    night.event(1.0, Event::Found(finding));
+    night.event(40.0, Event::Tick);
+    assert_eq!(night.core.state().recoveries.len(), 1);
+    night.watch = night.watch.max(first);
+    night.sees(40.1, 0, Clear);
+    night.sees(40.4, 0, Clear);
+    assert!(night.ran().len() <= 1);
+}

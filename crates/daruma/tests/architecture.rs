@@ -63,7 +63,9 @@ fn crates_know_only_what_the_table_allows() {
 fn pure_crates_touch_nothing() {
     const FORBIDDEN: &[&str] = &[
         "std::fs",
-        "std::net",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
         "std::process",
         "std::env",
         "std::time",
@@ -86,6 +88,9 @@ fn pure_crates_touch_nothing() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     todo.push(path);
+                    continue;
+                }
+                if path.ends_with("tests.rs") {
                     continue;
                 }
                 let text = std::fs::read_to_string(&path).unwrap();
@@ -118,7 +123,7 @@ fn the_wall_clock_is_read_in_one_place() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     todo.push(path);
-                } else {
+                } else if !path.ends_with("tests.rs") {
                     let text = std::fs::read_to_string(&path).unwrap();
                     let code = text.split("#[cfg(test)]").next().unwrap();
                     let reads = |line: &&str| {

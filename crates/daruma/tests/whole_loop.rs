@@ -7,7 +7,11 @@ use std::sync::atomic::Ordering;
 
 use support::{Daruma, Hook, Service, until};
 
+/// One at a time: what is judged here is judgement, not how a crowded machine delays a probe.
+static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 struct Stage {
+    _alone: std::sync::MutexGuard<'static, ()>,
     service: Service,
     hook: Hook,
     daruma: Daruma,
@@ -15,6 +19,7 @@ struct Stage {
 }
 
 fn stage() -> Stage {
+    let alone = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path());
     let hook = Hook::start();
@@ -24,19 +29,29 @@ fn stage() -> Stage {
         let spoken = sources.iter().filter(|source| source["state"] == "ok").count();
         (spoken >= 2).then_some(())
     });
-    Stage { service, hook, daruma, dir }
+    Stage { _alone: alone, service, hook, daruma, dir }
+}
+
+/// Whether the last word was that it is over.
+fn told_the_end(hook: &Hook) -> Option<()> {
+    hook.titles().last().is_some_and(|(status, _)| status == "resolved").then_some(())
+}
+
+fn ends(hook: &Hook) -> usize {
+    hook.titles().iter().filter(|(status, _)| status == "resolved").count()
 }
 
 #[test]
 fn a_killed_service_comes_back_with_proof_and_its_end_is_told() {
-    let Stage { service, hook, daruma, dir: _dir } = stage();
+    let Stage { service, hook, daruma, dir: _dir, _alone } = stage();
     let old = service.pid();
     service.signal("KILL");
     until("another process answers", || (service.pid() != old && service.answers()).then_some(()));
-    until("the end is told", || (hook.titles().len() == 2).then_some(()));
+    until("the end is told", || told_the_end(&hook));
     let titles = hook.titles();
-    assert_eq!((titles[0].0.as_str(), titles[1].0.as_str()), ("firing", "resolved"), "{titles:?}");
-    assert!(titles[1].1.starts_with("healed"), "{titles:?}");
+    assert_eq!(titles[0].0, "firing", "{titles:?}");
+    assert!(titles.last().unwrap().1.starts_with("healed"), "{titles:?}");
+    assert_eq!(ends(&hook), 1, "{titles:?}");
     assert_eq!(service.restarts(), 1);
     let view = daruma.view();
     let incident = &view["incidents"][0];
@@ -62,11 +77,11 @@ fn a_killed_service_comes_back_with_proof_and_its_end_is_told() {
 
 #[test]
 fn a_stopped_service_is_restarted_and_one_that_only_looks_cured_is_escalated() {
-    let Stage { service, hook, daruma, dir: _dir } = stage();
+    let Stage { service, hook, daruma, dir: _dir, _alone } = stage();
     service.signal("STOP");
     until("it answers again", || service.answers().then_some(()));
-    until("the end is told", || (hook.titles().len() == 2).then_some(()));
-    assert_eq!(service.restarts(), 1);
+    until("the end is told", || told_the_end(&hook));
+    assert_eq!(service.restarts(), 1, "{}", daruma.story());
     // Now it runs and listens after a restart, but answers 500.
     std::fs::write(service.file("ill"), "").unwrap();
     until("a person is called", || {
@@ -76,14 +91,12 @@ fn a_stopped_service_is_restarted_and_one_that_only_looks_cured_is_escalated() {
     let escalated = daruma.view()["incidents"][0]["escalated"].as_str().unwrap().to_owned();
     assert!(escalated.contains("did not help"), "{escalated}");
     std::fs::remove_file(service.file("ill")).unwrap();
-    until("the end of both is told", || {
-        hook.titles().last().is_some_and(|(status, _)| status == "resolved").then_some(())
-    });
+    until("the end of both is told", || told_the_end(&hook));
 }
 
 #[test]
 fn a_message_waits_for_its_channel_through_refusals_and_a_kill() {
-    let Stage { service, hook, mut daruma, dir } = stage();
+    let Stage { service, hook, mut daruma, dir, _alone } = stage();
     hook.status.store(503, Ordering::SeqCst);
     service.signal("KILL");
     until("it was repaired", || (daruma.view()["healed_total"] == 1).then_some(()));
@@ -91,16 +104,16 @@ fn a_message_waits_for_its_channel_through_refusals_and_a_kill() {
     daruma.kill();
     hook.status.store(200, Ordering::SeqCst);
     let daruma = Daruma::start(&service.config(&hook.url), &dir.path().join("data"));
-    until("both messages arrive", || (hook.titles().len() == 2).then_some(()));
+    until("both ends of the story arrive", || told_the_end(&hook));
     let titles = hook.titles();
-    assert_eq!((titles[0].0.as_str(), titles[1].0.as_str()), ("firing", "resolved"), "{titles:?}");
+    assert_eq!((titles[0].0.as_str(), ends(&hook)), ("firing", 1), "{titles:?}");
     assert_eq!(service.restarts(), 1);
     drop(daruma);
 }
 
 #[test]
 fn a_bad_reload_is_refused_a_good_one_is_taken_and_sigterm_ends_cleanly() {
-    let Stage { service, hook, mut daruma, dir } = stage();
+    let Stage { service, hook, mut daruma, dir, _alone } = stage();
     let file = dir.path().join("data.yaml");
     std::fs::write(&file, "detect: { rulez: [] }\n").unwrap();
     daruma.signal("HUP");
@@ -124,7 +137,7 @@ fn a_bad_reload_is_refused_a_good_one_is_taken_and_sigterm_ends_cleanly() {
 
 #[test]
 fn a_hold_keeps_hands_off_while_a_command_runs() {
-    let Stage { service, hook, daruma, dir } = stage();
+    let Stage { service, hook, daruma, dir, _alone } = stage();
     let marker = dir.path().join("held");
     let deploy = dir.path().join("deploy");
     let text = format!("#!/bin/sh\ntouch {}\nsleep 3\nexit 7\n", marker.display());
@@ -144,11 +157,12 @@ fn a_hold_keeps_hands_off_while_a_command_runs() {
         assert_eq!(code, Some(7), "{said}");
     });
     until("still broken after the deploy: repaired", || service.answers().then_some(()));
-    until("its end is told", || (hook.titles().len() == 2).then_some(()));
+    until("its end is told", || told_the_end(&hook));
 }
 
 #[test]
 fn the_stop_file_stops_before_the_next_step() {
+    let _alone = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let service = Service::start(dir.path());
     let hook = Hook::start();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that must happen at all.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running daruma; killed when dropped.
 pub struct Daruma {
@@ -99,6 +99,15 @@ impl Daruma {
     /// The state as the API tells it.
     pub fn view(&self) -> serde_json::Value {
         serde_json::from_str(&self.get("/api/view").1).unwrap()
+    }
+
+    /// Every incident's story as text, for a failing assertion to show.
+    pub fn story(&self) -> String {
+        let incidents = self.view()["incidents"].as_array().unwrap().clone();
+        let show = |incident: &serde_json::Value| {
+            self.cli(&["incident", "show", &incident["id"].to_string()]).1
+        };
+        incidents.iter().map(show).collect::<Vec<_>>().join("\n")
     }
 
     /// Gives a command; the answer, if there was one.
@@ -318,8 +327,8 @@ recover:
     - name: restart
       matchers: [ 'service="app"' ]
       mode: auto
-      confirm: {{ checks: [ {{ probe: {{ http: "http://127.0.0.1:{port}/", timeout: 300ms }}, fails: 2, every: 50ms }} ] }}
-      steps: [ {{ do: restart, verify: {{ probe: {{ http: "http://127.0.0.1:{port}/" }}, for: 1s, within: 4s }} }} ]
+      confirm: {{ checks: [ {{ probe: {{ http: "http://127.0.0.1:{port}/", timeout: 500ms }}, fails: 2, every: 50ms }} ] }}
+      steps: [ {{ do: restart, verify: {{ probe: {{ http: "http://127.0.0.1:{port}/" }}, for: 1s, within: 8s }} }} ]
       limits: {{ attempts: 3/30m, backoff: 1s..1m, cooldown: 1s, no_help: 2 }}
 notify:
   group_wait: 0s
