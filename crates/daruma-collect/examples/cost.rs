@@ -132,7 +132,8 @@ fn main() {
         cost("host every 1s", "{ host: { every: 1s } }", 20).await;
         match serve(exposition(Format::Text)) {
             Ok(address) => {
-                let yaml = format!("{{ scrape: [ {{ job: web, targets: ['{address}'], every: 1s }} ] }}");
+                let yaml =
+                    format!("{{ scrape: [ {{ job: web, targets: ['{address}'], every: 1s }} ] }}");
                 cost("a scrape of 100,000 samples every 1s, serving included", &yaml, 10).await;
             }
             Err(error) => println!("cannot serve: {error}"),

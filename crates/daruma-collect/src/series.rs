@@ -137,6 +137,14 @@ mod tests {
         assert_eq!(read(&mut book, &[1, 3]).samples.len(), 2);
     }
 
+    #[test]
+    fn a_disk_that_is_listed_twice_is_told_once_in_every_reading() {
+        let mut book = SeriesBook::new(Labels::default());
+        for _ in 0..3 {
+            assert_eq!(read(&mut book, &[1, 1, 2]).samples.len(), 2);
+        }
+    }
+
     proptest! {
         /// However devices come, go, repeat and change places: each present one has one value, and
         /// each one that went has one marker.

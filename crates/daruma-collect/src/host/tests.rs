@@ -16,7 +16,8 @@ async fn this_host_tells_of_itself_under_the_known_names() {
         ..HostSource::default()
     };
     let mut host = run(source);
-    host.commit().await;
+    let health = host.health(SourceState::Failing).await;
+    assert!(health.said.contains("/no/such/path"), "{}", health.said);
     let commit = tokio::time::timeout(PATIENCE, host.commit()).await.unwrap();
     let own = [("instance", "here"), ("zone", "a")];
     for name in [
@@ -51,8 +52,6 @@ async fn this_host_tells_of_itself_under_the_known_names() {
         assert_eq!(at("node_filesystem_readonly", &place), 0.0);
     }
     assert_eq!(at("node_filesystem_device_error", &[("mountpoint", "/no/such/path")]), 1.0);
-    let health = host.health(SourceState::Failing).await;
-    assert!(health.said.contains("/no/such/path"), "{}", health.said);
 }
 
 #[test]

@@ -17,6 +17,11 @@ async fn ask(check: Check) -> (Verdict, Evidence) {
     (verdict, evidence)
 }
 
+/// With all the time that a loaded machine may need.
+fn patient(url: &str) -> Check {
+    Check::Http(HttpProbe { timeout: Span::minutes(1), ..HttpProbe::get(url) })
+}
+
 /// Answers every request with `answer`, or never if it is empty.
 async fn server(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -39,7 +44,7 @@ async fn server(answer: &'static str) -> String {
 #[tokio::test]
 async fn an_endpoint_answers_badly_well_or_not_at_all() {
     let address = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-    let (verdict, evidence) = ask(Check::Http(HttpProbe::get(&format!("http://{address}/")))).await;
+    let (verdict, evidence) = ask(patient(&format!("http://{address}/"))).await;
     assert_eq!((verdict, evidence.value), (Verdict::Holds, Some(200.0)));
 
     let address = server("HTTP/1.1 500 Oh\r\ncontent-length: 7\r\n\r\n<b>no\n").await;
@@ -48,7 +53,7 @@ async fn an_endpoint_answers_badly_well_or_not_at_all() {
     assert_eq!(ask(Check::Http(probe)).await.0, Verdict::Clear);
 
     let address = server("HTTP/1.1 500 Oh\r\ncontent-length: 4\r\n\r\nbusy").await;
-    let (verdict, evidence) = ask(Check::Http(HttpProbe::get(&format!("http://{address}/")))).await;
+    let (verdict, evidence) = ask(patient(&format!("http://{address}/"))).await;
     assert_eq!((verdict, evidence.value), (Verdict::Clear, Some(500.0)));
     assert_eq!(evidence.lines, ["busy"]);
 

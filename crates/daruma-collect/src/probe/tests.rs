@@ -165,7 +165,8 @@ async fn every_way_to_fail_has_its_reason() {
 #[tokio::test]
 async fn an_endless_body_is_read_for_one_mebibyte_and_judged_by_that() {
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-    let address = server(Manner::Floods(chunked, "4\r\nabcd\r\n")).await;
+    let chunk: &str = format!("1000\r\n{}\r\n", "abcd".repeat(0x400)).leak();
+    let address = server(Manner::Floods(chunked, chunk)).await;
     let mut probe = probe_of(format!("http://{address}/"), Span::secs(60));
     assert_eq!(ask(&probe).await.failed, None);
     probe.body = Some("dabc".into());
@@ -242,7 +243,7 @@ async fn a_port_accepts_refuses_or_stays_silent() {
 #[tokio::test]
 async fn a_name_that_cannot_be_resolved_is_told_as_that() {
     // `.invalid` never exists; whether anybody answers depends on the machine's resolver.
-    let seen = ask(&probe_of("http://nowhere.invalid/".into(), Span::secs(5))).await;
+    let seen = ask(&probe_of("http://nowhere.invalid/".into(), Span::secs(1))).await;
     assert!(matches!(seen.failed, Some(Reason::Dns | Reason::Resolver)), "{}", seen.said);
     assert_eq!(seen.failed.unwrap().as_str(), "dns");
 }
@@ -351,7 +352,7 @@ async fn a_service_goes_down_and_its_series_say_since_when_and_why() {
         }
     });
     let yaml = format!(
-        "{{ name: web, http: \"http://{address}/ready\", every: 100ms, jitter: 10ms, labels: {{ service: shop }} }}"
+        "{{ name: web, http: {{ url: \"http://{address}/ready\", timeout: 60s }}, every: 100ms, jitter: 10ms, labels: {{ service: shop }} }}"
     );
     let source: ProbeSource = serde_saphyr::from_str(&yaml).unwrap();
     let mut probe = run(source);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::testing::{Running, ended, run, value};
+use crate::testing::{PATIENCE, Running, ended, run, value};
 use daruma_model::{SourceState, is_stale};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,7 +57,9 @@ impl Endpoint {
             "{{ job: web, targets: ['{address}'], every: 100ms, labels: {{ zone: a }}{more} }}"
         );
         let source: ScrapeSource = serde_saphyr::from_str(&yaml).unwrap();
-        run(source.into_iter().next().unwrap())
+        let target = source.into_iter().next().unwrap();
+        // A loaded machine is not what these tests are about.
+        run(TargetSource { timeout: PATIENCE, ..target })
     }
 }
 
@@ -109,15 +111,15 @@ async fn a_series_that_vanishes_ends_and_a_broken_line_ends_them_all() {
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_fails_the_scrape_and_says_why() {
     let endpoint = Endpoint::new("", "a 1\n").await;
-    let mut scrape = endpoint.scraped(", sample_limit: 100, body_bytes_max: 10000000");
-    let million: String = (0..1_000_000).map(|i| format!("m{i} 1\n")).collect();
-    let huge: String = (0..1_000_000).map(|i| format!("metric_{i} 1\n")).collect();
+    let mut scrape = endpoint.scraped(", sample_limit: 100, body_bytes_max: 10000");
+    let many: String = (0..101).map(|i| format!("m{i} 1\n")).collect();
+    let huge = "# a comment is a body too\n".repeat(1000);
     for (head, body, words) in [
         ("", "a 1\n", "Content-Type \"\" is no known one"),
         ("content-type: text/html\r\n", "a 1\n", "Content-Type \"text/html\" is no known one"),
         ("content-type: text/plain\r\ncontent-encoding: gzip\r\n", "a 1\n", "encoded as \"gzip\""),
-        (TEXT, &*million, "1000000 samples are more than the limit of 100"),
-        (TEXT, &*huge, "larger than 10000000 bytes"),
+        (TEXT, &*many, "101 samples are more than the limit of 100"),
+        (TEXT, &*huge, "larger than 10000 bytes"),
         (TEXT, "a{b=\"1\",b=\"2\"} 1\n", "the label \"b\" comes twice"),
         ("content-type: application/openmetrics-text; version=1.0.0\r\n", "a 1\n", "# EOF"),
     ] {
@@ -162,6 +164,19 @@ fn who_brings_its_own_time_ends_by_itself() {
     assert_eq!((times["own"], times["ours"], times["up"]), (500, 1000, 1000));
     let (commit, ..) = take(&mut memory, "", 2000);
     assert_eq!(ended(&commit), [r#"ours{instance="i", job="j"}"#]);
+}
+
+#[test]
+fn an_endpoint_with_a_million_series_is_refused_whole_and_leaves_nothing_behind() {
+    let mut memory = memory(true);
+    take(&mut memory, "known 1\n", 1000);
+    let million: String = (0..1_000_000).map(|i| format!("m{i} 1\n")).collect();
+    let (commit, counts, failed) = take(&mut memory, &million, 2000);
+    assert_eq!(failed.unwrap(), "1000000 samples are more than the limit of 1000");
+    assert_eq!((counts.scraped, counts.added), (1_000_000, 0));
+    assert_eq!(ended(&commit), [r#"known{instance="i", job="j"}"#]);
+    assert_eq!(commit.samples.len(), 1 + 5);
+    assert_eq!((memory.by_text.len(), memory.by_labels.len(), memory.series.len()), (0, 0, 1));
 }
 
 #[test]
