@@ -96,13 +96,18 @@ fn json(front: &[u8]) -> Option<Severity> {
 }
 
 fn logfmt(front: &[u8]) -> Option<Severity> {
-    let keys: [&[u8]; 4] = [b"level=", b"lvl=", b"severity=", b"loglevel="];
-    keys.into_iter().find_map(|key| {
-        let at = find(front, key)?;
-        if at > 0 && !matches!(front[at - 1], b' ' | b'\t' | b'[' | b'(' | b',') {
+    let keys: [&[u8]; 4] = [b"level", b"lvl", b"severity", b"loglevel"];
+    // One pass over the line, whatever the number of keys: this runs for every line there is.
+    let mut equals = front.iter().enumerate().filter(|(_, byte)| **byte == b'=').map(|(at, _)| at);
+    equals.find_map(|at| {
+        let before = &front[..at];
+        let word = before.iter().rev().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
+        let start = at - word.count();
+        let apart = start == 0 || matches!(before[start - 1], b' ' | b'\t' | b'[' | b'(' | b',');
+        if !apart || !keys.contains(&&before[start..]) {
             return None;
         }
-        let rest = &front[at + key.len()..];
+        let rest = &front[at + 1..];
         let rest = rest.strip_prefix(b"\"").unwrap_or(rest);
         level(&rest[..rest.iter().take_while(|b| b.is_ascii_alphabetic()).count()])
     })

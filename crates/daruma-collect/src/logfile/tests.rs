@@ -173,6 +173,38 @@ fn a_renamed_file_is_read_to_its_end_before_its_successor() {
 }
 
 #[test]
+fn a_backlog_in_the_old_file_is_finished_before_the_new_file_is_begun() {
+    let mut host = Host::new("app.log");
+    host.append("app.log", "first\n");
+    host.look();
+    // Several pieces, so that the two files would have their turns by and by.
+    let old: Vec<String> = (0..500).map(|i| format!("old {i:03} {}", "x".repeat(1000))).collect();
+    host.append("app.log", old.join("\n") + "\n");
+    host.rename("app.log", "app.log.1");
+    host.append("app.log", "new\n");
+    host.look();
+    let got = host.bodies();
+    assert_eq!((got.len(), &*got[501]), (502, "new"));
+    assert_eq!(got[1..501], old);
+}
+
+#[test]
+fn a_record_that_is_still_held_when_the_power_fails_is_read_again() {
+    let mut host = Host::new("app.log");
+    host.append("app.log", "INFO 1\n");
+    host.look();
+    host.append("app.log", "INFO 2\nERROR 3\n");
+    host.now += Duration::from_secs(1);
+    let tailer = host.tailer.as_mut().unwrap();
+    tailer.turn(host.now, &Hints { everything: true, ..Hints::default() }).unwrap();
+    assert_eq!(host.bodies(), ["INFO 1", "INFO 2"]); // A trace may follow the error.
+    host.restart();
+    host.append("app.log", "\tat shop.Stock\n");
+    host.look();
+    assert_eq!(host.bodies(), ["INFO 1", "INFO 2", "ERROR 3\n\tat shop.Stock"]);
+}
+
+#[test]
 fn a_truncated_file_is_read_again_and_its_copy_saves_what_was_unread() {
     let mut host = Host::new("app.log");
     host.append("app.log", "one\n");
