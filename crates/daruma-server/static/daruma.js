@@ -138,6 +138,10 @@
 
   // One form at a time is open; a click elsewhere closes it.
   document.addEventListener('click', (e) => { for (const d of all('.act[open]')) if (!d.contains(e.target)) d.open = false; });
+  // The button that does it must not open behind the bar at the edge of a phone.
+  document.addEventListener('toggle', (e) => {
+    if (e.target.matches('.act[open]')) $('button.go', e.target).scrollIntoView({ block: 'nearest' });
+  }, true);
   document.addEventListener('submit', (e) => {
     const button = $('button.go', e.target);
     if (button) setTimeout(() => { button.disabled = true; });

@@ -107,6 +107,7 @@ impl<'a> Picture<'a> {
                 span.part.healed { (words::shape("healed", "well")) " All well" }
                 span.part.aside {
                     "for " (words::since(self.now, self.well_since()))
+                    @if self.well_since() == self.started { " (daruma has not looked for longer)" }
                     ", seen by " (words::count(sources, "source", "sources"))
                     @if let Some(at) = self.view.sources.iter().map(|s| s.at).max() {
                         ", the last report " (words::when(self.now, at))

@@ -35,8 +35,8 @@ pub(crate) async fn sources(site: &Site, caller: &Caller) -> Answer {
             tr class=(shape) {
                 th scope="row" { (words::shape(shape, word)) " " (words::foreign(&source.source, 200)) }
                 td data-label="says" { (words::foreign(&source.said, 400)) }
-                td.number data-label="signals" { (source.signals) }
-                td.number.bad[source.lost > 0] data-label="lost" { (source.lost) }
+                td.number data-label="signals" { (words::grouped(source.signals)) }
+                td.number.bad[source.lost > 0] data-label="lost" { (words::grouped(source.lost)) }
                 td data-label="last report" { (words::when(now, source.at)) }
             }
         }
@@ -49,7 +49,7 @@ pub(crate) async fn sources(site: &Site, caller: &Caller) -> Answer {
             @if failing + starting < all.len() {
                 span.part.healed { (words::shape("healed", "")) " " (words::count(all.len() - failing - starting, "source looks", "sources look")) }
             }
-            @if lost > 0 { span.part.warning { (words::shape("warning", "")) " " (lost) " signals lost since the start" } }
+            @if lost > 0 { span.part.warning { (words::shape("warning", "")) " " (words::grouped(lost)) " signals lost since the start" } }
         }
         @if !all.is_empty() {
             table.cards.sources {

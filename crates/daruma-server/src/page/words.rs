@@ -129,6 +129,19 @@ pub(crate) fn finely(time: Time) -> Markup {
     html! { time datetime=(machine(time)) title=(exact(time)) { (fine_clock(time)) } }
 }
 
+/// A large number in groups of three, held together: `81 402`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 2);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// `1 source`, `2 sources`.
 pub(crate) fn count(number: usize, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
@@ -193,6 +206,15 @@ mod tests {
             (432_000, "5 d"),
         ] {
             assert_eq!(long(Span::secs(seconds)), want);
+        }
+    }
+
+    #[test]
+    fn large_numbers_are_grouped_from_their_end() {
+        for (number, want) in
+            [(0, "0"), (999, "999"), (1000, "1\u{202f}000"), (1234567, "1\u{202f}234\u{202f}567")]
+        {
+            assert_eq!(grouped(number), want);
         }
     }
 
