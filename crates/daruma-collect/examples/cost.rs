@@ -53,6 +53,52 @@ async fn cost(title: &str, yaml: &str, seconds: u64) {
     handle.shutdown().await;
 }
 
+/// How long after a kill its commit is there, and after a new pid file the successor's.
+async fn exits() -> std::io::Result<()> {
+    let file = std::env::temp_dir().join(format!("daruma-exits-{}.pid", std::process::id()));
+    let mut victim = std::process::Command::new("sleep").arg("1000").spawn()?;
+    std::fs::write(&file, victim.id().to_string())?;
+    let yaml =
+        format!("{{ processes: [ {{ name: a, pid_file: {}, every: 24h }} ] }}", file.display());
+    let config = serde_saphyr::from_str(&yaml).map_err(std::io::Error::other)?;
+    let (deliveries, mut inbox) = tokio::sync::mpsc::channel(1000);
+    let context = Context { clock: clock(), deliveries, positions: BTreeMap::new() };
+    let handle = start(config, context);
+    let (mut down, mut up) = (Vec::new(), Vec::new());
+    until(&mut inbox, 1.0).await;
+    for _ in 0..100 {
+        let began = Instant::now();
+        victim.kill()?;
+        until(&mut inbox, 0.0).await;
+        down.push(began.elapsed());
+        victim.wait()?;
+        victim = std::process::Command::new("sleep").arg("1000").spawn()?;
+        let began = Instant::now();
+        std::fs::write(&file, victim.id().to_string())?;
+        until(&mut inbox, 1.0).await;
+        up.push(began.elapsed());
+    }
+    victim.kill()?;
+    victim.wait()?;
+    std::fs::remove_file(&file)?;
+    for (what, mut times) in [("killed", down), ("restarted", up)] {
+        times.sort();
+        println!("{what} → commit: p50 {:?}, p99 {:?}", times[50], times[98]);
+    }
+    handle.shutdown().await;
+    Ok(())
+}
+
+async fn until(inbox: &mut tokio::sync::mpsc::Receiver<Delivery>, want: f64) {
+    while let Some(delivery) = inbox.recv().await {
+        let Delivery::Signal(Signal::Samples(commit)) = delivery else { continue };
+        let up = commit.samples.iter().find(|s| s.labels.get(Labels::NAME) == "daruma_process_up");
+        if up.is_some_and(|sample| sample.value == want) {
+            return;
+        }
+    }
+}
+
 fn exposition(format: Format) -> String {
     let mut text = String::new();
     for family in 0..1000 {
@@ -127,6 +173,9 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let Ok(runtime) = runtime else { return println!("no runtime") };
     runtime.block_on(async {
+        if let Err(error) = exits().await {
+            println!("exits: {error}");
+        }
         cost("nothing", "{}", 5).await;
         cost("host every 100ms", "{ host: { every: 100ms } }", 20).await;
         cost("host every 1s", "{ host: { every: 1s } }", 20).await;

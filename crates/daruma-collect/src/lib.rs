@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 
 pub mod blocking;
 pub mod delivery;
+mod during;
 pub mod exposition;
 pub mod file_age;
 pub mod heartbeat;

@@ -435,10 +435,7 @@ impl Source for ProbeSource {
                 return;
             }
             let (at, began) = (reporter.now(), Instant::now());
-            let seen = tokio::select! {
-                seen = check.ask() => seen,
-                () = reporter.stopping() => return,
-            };
+            let Some(seen) = reporter.during(check.ask()).await else { return };
             notes.skipped += (began.elapsed().as_nanos() / period.as_nanos()) as u64;
             let commit = notes.commit(&seen, http, at);
             reporter.samples(commit);

@@ -520,10 +520,7 @@ impl Source for TargetSource {
         let mut schedule = Schedule::new(self.every, reporter.name());
         while reporter.next(&mut schedule).await {
             let (at, began) = (reporter.now(), Instant::now());
-            let answer = tokio::select! {
-                answer = client.ask(&request) => answer,
-                () = reporter.stopping() => return,
-            };
+            let Some(answer) = reporter.during(client.ask(&request)).await else { return };
             let took = began.elapsed();
             let answer = match answer {
                 Ok(reply) => self.readable(&reply).map(|format| (format, reply.body)),
