@@ -123,7 +123,8 @@ test('a level is told by its shape as well as by its hue', async () => {
 test('evidence is drawn beside the story, with its marks, and without scripts, too', async () => {
   const { page, wrong, close } = await open(browser, '/incident/7');
   await page.waitForSelector('.plot canvas');
-  assert.ok((await page.textContent('.u-legend')).includes('http_inflight'));
+  const legend = await page.textContent('.u-legend');
+  assert.match(legend, /http_inflight.*last [\d.]+/, 'what is not pointed at is not called missing');
   assert.deepEqual(wrong, []);
   await close();
   const plain = await open(browser, '/incident/7', { scripts: false });

@@ -45,8 +45,8 @@
       if (y >= b.top && y <= b.top + b.height) {
         c.strokeStyle = c.fillStyle = colour('error'); c.lineWidth = px * 1.2; c.setLineDash([6 * px, 4 * px]);
         c.beginPath(); c.moveTo(b.left, y); c.lineTo(b.left + b.width, y); c.stroke();
-        c.font = `${11 * px}px system-ui, sans-serif`; c.textAlign = 'right';
-        c.fillText('threshold', b.left + b.width - 4 * px, y - 4 * px);
+        c.font = `${11 * px}px system-ui, sans-serif`; c.textAlign = 'right'; c.textBaseline = 'bottom';
+        c.fillText('threshold', b.left + b.width - 4 * px, y - 3 * px);
       }
     }
     c.restore();
@@ -89,7 +89,7 @@
       }) }, { ...axis, size: 52 }],
       cursor: { sync: { key: 'incident' }, drag: { x: true, y: false } },
       series: [{ label: 'UTC', value: (_, ts) => ts == null ? '--' : new Date(ts * 1e3).toISOString().slice(11, 23) },
-        ...data.lines.map((line, i) => ({ label: line.name, stroke: colour(`l${i % 4}`), width: 1.8, spanGaps: false, points: { size: 4 }, value: (_, v) => short(v) }))],
+        ...data.lines.map((line, i) => ({ label: line.name, stroke: colour(`l${i % 4}`), width: 1.8, spanGaps: false, points: { size: 4 }, value: (u, v, row, at) => at == null ? `last ${short(u.data[row].findLast((x) => x != null))}` : short(v) }))],
       hooks: { draw: [(u) => marks(u, threshold)], setSelect: [(u) => {
         if (u.select.width < 4) return;
         setRange({ from: u.posToVal(u.select.left, 'x'), to: u.posToVal(u.select.left + u.select.width, 'x') });

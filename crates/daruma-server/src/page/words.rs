@@ -7,11 +7,13 @@ use maud::{Markup, html};
 
 use crate::plot::Unit;
 
-/// One of the shapes at the head of every page.
+/// One of the shapes at the head of every page; without a word it only adorns the text beside it.
 pub(crate) fn shape(name: &'static str, word: &str) -> Markup {
     html! {
-        svg class={ "mark " (name) } viewBox="0 0 16 16" role="img" aria-label=(word) {
-            use href={ "#m-" (name) };
+        @if word.is_empty() {
+            svg class={ "mark " (name) } viewBox="0 0 16 16" aria-hidden="true" { use href={ "#m-" (name) }; }
+        } @else {
+            svg class={ "mark " (name) } viewBox="0 0 16 16" role="img" aria-label=(word) { use href={ "#m-" (name) }; }
         }
     }
 }
