@@ -54,7 +54,8 @@ test('a page of another site stops nothing, reads nothing and frames nothing', a
     assert.ok(!(await page.frames()[1].content()).includes('incidents open'), 'it is not framed');
     const [answer] = await Promise.all([
       page.waitForResponse((r) => r.request().method() === 'POST'),
-      page.evaluate((form) => document.querySelector(form).submit(), form),
+      page.waitForURL((url) => url.href.startsWith(URL)),
+      page.evaluate((form) => { setTimeout(() => document.querySelector(form).submit()); }, form),
     ]);
     assert.equal(answer.status(), 403, form);
     const read = await page.goto(`${foreign}/`).then(() => page.evaluate((url) => fetch(`${url}/api/view`).then(() => 'read', () => 'refused'), URL));
