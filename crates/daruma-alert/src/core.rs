@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use daruma_model::{SourceHealth, SourceState, Span, Time, Verdict};
+use daruma_model::{ActionEnd, SourceHealth, SourceState, Span, Time, Verdict};
 
 use crate::{AlertState, Command, Delivery, Effect, EntryKind, Event, Hold, Phase, Silence, State};
 
@@ -70,7 +70,12 @@ impl Core {
             Event::Commanded { by, command } => cx.commanded(by, command),
             Event::Tick => {}
         }
-        cx.settle();
+        // What a start puts right comes before `Started`; until then nobody may know what is under
+        // way, and what is due could go out twice.
+        let correction = |outcome: &daruma_model::ActionOutcome| matches!(&outcome.end, ActionEnd::NotStarted(why) if why == crate::RESTARTED);
+        if !matches!(event, Event::Acted(outcome) if correction(outcome)) {
+            cx.settle();
+        }
         cx.out
     }
 

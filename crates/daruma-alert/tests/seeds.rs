@@ -406,3 +406,26 @@ fn what_it_needs_is_repaired_first_also_while_a_third_is_at_work() {
     night.sees(6.0, "web", "web/web-0", Clear);
     assert_eq!(night.acts.len(), 2, "{:?}", night.targets());
 }
+
+#[test]
+fn what_a_start_puts_right_sends_nothing_that_is_under_way_twice() {
+    let mut night = Night::new(|_| {});
+    night.finds(0.0, "Down", "kv", "kv-0", Holds);
+    night.deaf.insert("ops/webhook[0]".into());
+    night.finds(0.5, "Disk", "db", "", Holds); // Refused once; the next attempt is due at 1.5.
+    night.tick(1.0);
+    night.sees(1.4, "kv", "kv/kv-0", Clear);
+    // Killed before the decision to act was written; back later.
+    let never_begun = ActionOutcome {
+        id: night.acts[0].id.clone(),
+        end: ActionEnd::NotStarted(daruma_alert::RESTARTED.into()),
+        started: at(3.0),
+        ended: at(3.0),
+        output: String::new(),
+    };
+    let mut core = Core::from_state(night.core.state().clone());
+    let corrected = core.step(at(3.0), &Event::Acted(never_begun));
+    let started = core.step(at(3.0), &Event::Started);
+    let sends = |out: &[Effect]| out.iter().filter(|e| matches!(e, Effect::Send { .. })).count();
+    assert_eq!((sends(&corrected), sends(&started)), (0, 1));
+}
