@@ -77,24 +77,23 @@ fn target(state: &State, runbook: &Runbook, alert: &Alert) -> String {
     }
 }
 
-/// Whether an alert that this runbook is for says, on evidence, that the target is ill.
-fn still_ill(state: &State, runbook: &Runbook, wanted: &str) -> bool {
-    state.alerts.values().any(|alert| {
-        alert.state == AlertState::Firing
-            && alert.holds()
-            && runbook.matchers.matches(&alert.finding.labels)
-            && target(state, runbook, alert) == wanted
-    })
-}
-
-/// The same, where missing evidence leaves it as it was.
-fn may_be_ill(state: &State, runbook: &Runbook, wanted: &str) -> bool {
-    state.alerts.values().any(|alert| {
-        alert.state == AlertState::Firing
+/// Whether alerts that this runbook is for say that the target is ill: on evidence, and where missing
+/// evidence leaves it as it was.
+fn illness(state: &State, runbook: &Runbook, wanted: &str) -> (bool, bool) {
+    let mut may_be = false;
+    for alert in state.alerts.values() {
+        if alert.state == AlertState::Firing
             && alert.clear_since.is_none()
             && runbook.matchers.matches(&alert.finding.labels)
             && target(state, runbook, alert) == wanted
-    })
+        {
+            if alert.holds() {
+                return (true, true);
+            }
+            may_be = true;
+        }
+    }
+    (false, may_be)
 }
 
 /// The questions to ask before acting (`confirm`, `only_if`, `unless`, dependencies).
@@ -200,11 +199,22 @@ impl Cx<'_> {
     fn progress(&mut self, key: &str) -> bool {
         let now = self.now;
         let Some(recovery) = self.state.recoveries.get(key) else { return false };
-        let Some(runbook) = self.state.policy.runbook(&recovery.runbook).cloned() else {
+        let Some(runbook) = self.state.policy.runbook(&recovery.runbook) else { return false };
+        // Most of the time most recoveries stay where they are.
+        if matches!(recovery.phase, Phase::Acting { deadline, .. } if now < deadline) {
             return false;
+        }
+        let (ill, may_be_ill) = illness(self.state, runbook, &recovery.target);
+        let gone = !may_be_ill;
+        let rests = match recovery.phase {
+            Phase::Unconfirmed { until } | Phase::BackingOff { until } => now < until,
+            Phase::Shadow { .. } | Phase::Exhausted { .. } => true,
+            _ => false,
         };
-        let ill = still_ill(self.state, &runbook, &recovery.target);
-        let gone = !may_be_ill(self.state, &runbook, &recovery.target);
+        if rests && may_be_ill && envelope::mode(self.state, runbook) != Mode::Off {
+            return false;
+        }
+        let runbook = runbook.clone();
         let at_work = matches!(
             recovery.phase,
             Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Healed { .. }
