@@ -26,7 +26,7 @@ const STALE: i64 = 20_000;
 /// How long the sky is clear at the end.
 const CLEAR: i64 = 120 * 60_000;
 /// Lines of the story kept.
-const STORY: usize = 200;
+const STORY: usize = 300;
 
 #[derive(Debug)]
 enum Happening {
@@ -662,10 +662,10 @@ impl Day {
             }));
         }
         let known = self.monitor.as_ref().is_some_and(|m| m.core.state().policy == self.file);
+        events.push(Event::Started);
         if first || !known {
             events.push(Event::Policy(Box::new(self.file.clone())));
         }
-        events.push(Event::Started);
         if self.rng.chance(0.5) {
             // One by one, or in one batch.
             return self.turn(events);

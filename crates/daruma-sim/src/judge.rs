@@ -122,6 +122,8 @@ pub(crate) struct Judge {
     /// Messages whose fate is decided for good.
     accepted: HashSet<u64>,
     refused: HashSet<u64>,
+    /// Messages that a performer of this run is attempting.
+    in_flight: HashSet<u64>,
     /// Per waiting message: created, last attempt begun.
     tries: HashMap<u64, (Time, Time, u32)>,
     /// Labels of alerts about which a channel was refused something for good, or that left it.
@@ -200,6 +202,7 @@ impl Judge {
             received: BTreeMap::new(),
             accepted: HashSet::new(),
             refused: HashSet::new(),
+            in_flight: HashSet::new(),
             tries: HashMap::new(),
             excused: HashSet::new(),
             shape: Vec::new(),
@@ -251,6 +254,7 @@ impl Judge {
                 }
             }
             Event::Attempted(attempt) => {
+                self.in_flight.remove(&attempt.message);
                 match attempt.outcome {
                     AttemptOutcome::Accepted => self.accepted.insert(attempt.message),
                     AttemptOutcome::Rejected => self.refused.insert(attempt.message),
@@ -340,7 +344,8 @@ impl Judge {
                 self.breakers.remove(runbook);
                 for recovery in state.recoveries.values().filter(|r| r.runbook == *runbook) {
                     if let Some(run) = self.runs.get_mut(&recovery.id) {
-                        *run = Run { confirm: run.confirm, verify: run.verify, ..Run::default() };
+                        run.failed = 0;
+                        run.last_step_acts = 0;
                     }
                 }
             }
@@ -350,6 +355,7 @@ impl Judge {
     /// The monitor is gone, and every watch with it.
     pub(crate) fn crashed(&mut self) {
         self.started = false;
+        self.in_flight.clear();
         for id in std::mem::take(&mut self.live) {
             if let Some(watch) = self.watches.get_mut(&id) {
                 watch.live = false;
@@ -837,6 +843,12 @@ impl Judge {
                         "#{} is sent again after it was accepted",
                         message.id
                     );
+                    must!(
+                        "one attempt at a time",
+                        self.in_flight.insert(message.id),
+                        "#{} is attempted while an attempt at it is under way",
+                        message.id
+                    );
                     self.tries.insert(message.id, (message.created, now, *number));
                 }
                 Effect::Act(_) | Effect::Abort(_) => {}
@@ -865,7 +877,7 @@ impl Judge {
         self.a_dead_channel_is_an_incident(event, state)?;
         must!(
             "deadlines move on",
-            wake.is_none_or(|wake| wake > now),
+            !self.started || wake.is_none_or(|wake| wake > now),
             "the core wants to be woken at {wake:?}, which is not after {now:?}: the loop would spin"
         );
         for incident in state.incidents.values().filter(|i| i.escalated.is_some()) {
