@@ -19,7 +19,7 @@
 //! - no log line is dropped between file and channel; samples may be, oldest first, and are counted;
 //! - a source that cannot look says so; it never says what it did not see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daruma_model::Clock;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,40 @@ pub struct Config {
     pub probes: Vec<ProbeSource>,
     /// Endpoints that expose metrics as text.
     pub scrape: Vec<ScrapeSource>,
+}
+
+impl Config {
+    /// The names of two sources of one kind must differ: under its name a source reports its health,
+    /// keeps its place in log files and labels what it brings.
+    ///
+    /// # Errors
+    /// The first name that is used twice, as `kind/name`.
+    pub fn check(&self) -> Result<(), String> {
+        let beats = self.heartbeats.iter().map(|beat| format!("heartbeat/{}", beat.name));
+        let names = names(&self.logs)
+            .chain(names(&self.files))
+            .chain(names(&self.host))
+            .chain(names(&self.processes))
+            .chain(names(&self.probes))
+            .chain(self.scrape.iter().flat_map(|job| {
+                job.clone().into_iter().map(|target| target.name()).collect::<Vec<_>>()
+            }))
+            .chain(beats);
+        let mut seen = BTreeSet::new();
+        for name in names {
+            if seen.contains(&name) {
+                return Err(name);
+            }
+            seen.insert(name);
+        }
+        Ok(())
+    }
+}
+
+fn names<'c, S: Source + 'c>(
+    sources: impl IntoIterator<Item = &'c S>,
+) -> impl Iterator<Item = String> {
+    sources.into_iter().map(Source::name)
 }
 
 /// What the collector is given.

@@ -71,8 +71,11 @@
   // What is new is fetched as the page that anybody would load, and laid over the one that is open:
   // what a person opened, typed or focused stays.
   let busy = false, again = false, last = 0;
+  // A page that is on its way elsewhere must not call itself back.
+  let leaving = false;
+  addEventListener('beforeunload', () => { leaving = true; setTimeout(() => { leaving = false; }, 10000); });
   const refresh = async () => {
-    if (document.hidden || busy || !window.htmx || !$('#main[data-now]')) { again = true; return; }
+    if (document.hidden || busy || leaving || !window.htmx || !$('#main[data-now]')) { again = true; return; }
     busy = true; again = false;
     try {
       await window.htmx.ajax('GET', location.pathname + location.search, { target: '#main', select: '#main', swap: 'outerMorph', source: '#main' });
@@ -151,7 +154,7 @@
     // Only the page itself is laid over the page: not a login, not an error.
     if (ctx.target && ctx.target.id === 'main' && ctx.response.status !== 200) {
       e.preventDefault();
-      if (ctx.response.status === 401) location.reload();
+      if (ctx.response.status === 401 && !leaving) location.reload();
     }
   });
   const settled = (e) => {

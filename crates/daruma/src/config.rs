@@ -186,6 +186,12 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     }
     let detect = DetectConfig { evaluation_interval, ..detect };
 
+    collect.check().map_err(|name| {
+        one(format!(
+            "two sources are called `{name}`: give one of them another `name` (for a log file: give it one)"
+        ))
+    })?;
+
     let mut errors = Vec::new();
     let mut files = Vec::new();
     for (base, glob) in &globs {
@@ -366,6 +372,24 @@ mod tests {
         );
         let bad = error("confirm_for: soon\n");
         assert!(bad.starts_with("daruma.yaml:1:14: `soon` is not a duration"), "{bad}");
+    }
+
+    #[test]
+    fn two_sources_of_one_name_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("daruma.yaml");
+        let config = |second: &str| {
+            let text = format!(
+                "collect:\n  probes:\n  - {{ name: web, tcp: '127.0.0.1:1' }}\n  - {{ name: {second}, tcp: '127.0.0.1:2' }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let clock = crate::clock::system(daruma_model::Time::MIN);
+            let places = Places { config: Some(file.clone()), ..Places::default() };
+            load(&places, &clock).map(|_| ()).map_err(|errors| errors[0].to_string())
+        };
+        assert_eq!(config("shop"), Ok(()));
+        let said = config("web").unwrap_err();
+        assert!(said.contains("two sources are called `probe/web`"), "{said}");
     }
 
     #[test]

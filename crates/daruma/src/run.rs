@@ -37,11 +37,14 @@ const OWN_EVERY: Duration = Duration::from_secs(5);
 /// It cannot start; the text says why and what to do.
 pub fn main(places: &Places) -> Result<u8, String> {
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let running = start(places).await?;
         running.until_stopped().await;
         Ok(NOTHING)
-    })
+    });
+    // A blocked system call (a log on a dead network file system) must not hold the exit up.
+    runtime.shutdown_timeout(STOP_WITHIN);
+    ended
 }
 
 /// The runtime of the control path, the sources and the performers.
@@ -421,6 +424,7 @@ impl Running {
         let fresh = daruma_collect::Config::default();
         let idle = daruma_collect::start(fresh, context(BTreeMap::new()));
         let old = std::mem::replace(&mut self.collector, idle);
+        let heard = old.heartbeats();
         let positions = old.shutdown().await;
         // The path takes the new rules before it sees a signal of the new sources.
         if self.reloads.send(detector).is_err() {
@@ -439,8 +443,12 @@ impl Running {
             daruma_collect::start(collect, context(positions)),
         );
         drop(idle.shutdown().await);
-        *self.heartbeats.write().unwrap_or_else(PoisonError::into_inner) =
-            self.collector.heartbeats();
+        // A heartbeat that was heard before goes on from there: a reload is no silence.
+        let heartbeats = self.collector.heartbeats();
+        let mut beats = self.heartbeats.write().unwrap_or_else(PoisonError::into_inner);
+        heartbeats.adopt(heard.heard());
+        *beats = heartbeats;
+        drop(beats);
         for warning in warnings {
             crate::log::warning(&warning);
         }
