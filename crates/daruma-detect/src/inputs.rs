@@ -392,7 +392,7 @@ impl Querier for Overlay<'_> {
                 None => {
                     let points: Vec<_> = wanted.copied().collect();
                     if !points.is_empty() {
-                        found.push(Series { labels: labels.clone(), points });
+                        found.push(Series { labels: labels.clone(), points, ..Series::default() });
                         grown = true;
                     }
                 }

@@ -5,6 +5,7 @@
 //! | time, duration | [`Time`], [`Span`] |
 //! | label set, matcher | [`Labels`], [`Matcher`], [`Matchers`] |
 //! | signal | [`Sample`] in a [`Commit`], [`LogRecord`] |
+//! | what a query reads | [`Series`] of [`Point`]s and [`HistogramPoint`]s |
 //! | what a rule says | [`Finding`], [`Verdict`], [`Evidence`] |
 //! | what a witness may be asked | [`Check`], [`Observation`] |
 //! | one act on a target | [`ActionRequest`], [`ActionOutcome`] |
@@ -17,6 +18,7 @@ mod action;
 mod check;
 mod finding;
 mod health;
+mod histogram;
 mod labels;
 mod message;
 mod query;
@@ -27,6 +29,7 @@ pub use action::{ActionEnd, ActionId, ActionKind, ActionOutcome, ActionRequest, 
 pub use check::{Check, FileCheck, HttpProbe, Observation, ProcessCheck, TcpProbe};
 pub use finding::{Evidence, Finding, Verdict};
 pub use health::{SourceHealth, SourceState};
+pub use histogram::{BucketSpan, Buckets, Histogram, HistogramError, HistogramPoint, ResetHint};
 pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers};
 pub use message::{Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus};
 pub use query::{Point, Querier, STALE_BITS, Series, is_stale, stale_marker};

@@ -1,6 +1,6 @@
 //! How detection reads series without knowing who keeps them.
 
-use crate::{Labels, Matcher, Time};
+use crate::{HistogramPoint, Labels, Matcher, Time};
 
 /// The bits of the NaN that marks a series as gone (Prometheus' staleness marker).
 pub const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
@@ -26,18 +26,32 @@ pub struct Point {
     pub value: f64,
 }
 
-/// A series with its points in order of time.
-#[derive(Debug, Clone, PartialEq)]
+/// A series with its samples in order of time. Most have `points` only:
+/// `Series { labels, points, ..Series::default() }`.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
     /// All labels, `__name__` among them.
     pub labels: Labels,
     /// At most one point per time, ascending; staleness markers included.
     pub points: Vec<Point>,
+    /// Since when each of `points` counts, where that is known: either empty or as long as `points`.
+    pub starts: Vec<Option<Time>>,
+    /// Native histograms, at most one per time, ascending, at no time of a point. A series that was
+    /// once a float and is now a histogram has both.
+    pub histograms: Vec<HistogramPoint>,
+}
+
+impl Series {
+    /// Whether it holds no sample.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.histograms.is_empty()
+    }
 }
 
 /// Read access to series at rest.
 pub trait Querier {
-    /// Every series that satisfies all `matchers`, with its points in `(after, until]`
-    /// (left-open, right-closed), in label-set order. Series without a point there are left out.
+    /// Every series that satisfies all `matchers`, with its samples in `(after, until]`
+    /// (left-open, right-closed), in label-set order. Series without a sample there are left out.
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series>;
 }

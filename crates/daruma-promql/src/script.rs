@@ -54,7 +54,11 @@ impl Querier for Memory {
                 let start = points.partition_point(|point| point.time <= after);
                 let end = points.partition_point(|point| point.time <= until);
                 let points = points.get(start..end).filter(|points| !points.is_empty())?;
-                Some(Series { labels: labels.clone(), points: points.to_vec() })
+                Some(Series {
+                    labels: labels.clone(),
+                    points: points.to_vec(),
+                    ..Series::default()
+                })
             })
             .collect()
     }

@@ -427,10 +427,7 @@ fn points_out_of_order_do_no_harm() {
         fn select(&self, _: &[Matcher], _: Time, _: Time) -> Vec<Series> {
             let point = |time, value| daruma_model::Point { time: Time(time), value };
             let points = vec![point(9000, 1.0), point(1000, 2.0), point(9000, 3.0), point(0, 4.0)];
-            vec![
-                Series { labels: Labels::default(), points },
-                Series { labels: Labels::default(), points: Vec::new() },
-            ]
+            vec![Series { points, ..Series::default() }, Series::default()]
         }
     }
     for query in ["x", "rate(x[5s])", "increase(x[5s] smoothed)", "x smoothed", "irate(x[1m])"] {

@@ -389,7 +389,11 @@ impl Head {
             .into_iter()
             .filter_map(|track| {
                 let points = track.window(after, until);
-                (!points.is_empty()).then(|| Series { labels: track.labels.clone(), points })
+                (!points.is_empty()).then(|| Series {
+                    labels: track.labels.clone(),
+                    points,
+                    ..Series::default()
+                })
             })
             .collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));

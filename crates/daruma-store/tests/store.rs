@@ -59,6 +59,7 @@ impl Naive {
                     .filter(|point| point.time > after && point.time <= until)
                     .copied()
                     .collect(),
+                ..Series::default()
             })
             .filter(|series| !series.points.is_empty())
             .collect()

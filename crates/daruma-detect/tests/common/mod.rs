@@ -27,6 +27,7 @@ impl Querier for Shelf {
             .map(|(labels, points)| Series {
                 labels: labels.clone(),
                 points: points.iter().filter(wanted).copied().collect(),
+                ..Series::default()
             })
             .filter(|series| !series.points.is_empty())
             .collect()

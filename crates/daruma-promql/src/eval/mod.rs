@@ -108,7 +108,10 @@ pub fn instant(
                 }
             }
             Value::Matrix(
-                series.into_iter().map(|(labels, points)| Series { labels, points }).collect(),
+                series
+                    .into_iter()
+                    .map(|(labels, points)| Series { labels, points, ..Series::default() })
+                    .collect(),
             )
         }
     };
@@ -166,7 +169,10 @@ pub fn range(
         }
         time = next;
     }
-    let matrix = series.into_iter().map(|(labels, points)| Series { labels, points }).collect();
+    let matrix = series
+        .into_iter()
+        .map(|(labels, points)| Series { labels, points, ..Series::default() })
+        .collect();
     Ok(Answer { value: Value::Matrix(matrix), annotations: eval.notes.into_inner() })
 }
 
