@@ -54,4 +54,10 @@ pub trait Querier {
     /// Every series that satisfies all `matchers`, with its samples in `(after, until]`
     /// (left-open, right-closed), in label-set order. Series without a sample there are left out.
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series>;
+
+    /// Whether nobody waits for the answer any more. Long work asks now and then, and gives up with an
+    /// error; whoever lends the data knows the deadline, so that pure code needs no clock.
+    fn stopped(&self) -> bool {
+        false
+    }
 }

@@ -56,6 +56,9 @@ pub enum EvalError {
         /// The limit.
         max: usize,
     },
+    /// The querier said that nobody waits for the answer any more ([`Querier::stopped`]).
+    #[error("the query was stopped before it ended")]
+    Stopped,
     /// The query has no meaning on this data, such as several partners where one was asked for.
     #[error("{0}")]
     Execution(String),
@@ -418,6 +421,9 @@ impl<'q> Evaluator<'q> {
 
     /// Evaluates `node` at `time`.
     pub(crate) fn node<'e>(&'e self, node: &Node, time: Time) -> Evaluated<Got<'e>> {
+        if self.querier.stopped() {
+            return Err(EvalError::Stopped);
+        }
         Ok(match &node.kind {
             Kind::Number(number) => Got::Scalar(*number),
             Kind::Text(text) => Got::Text(text.clone()),
