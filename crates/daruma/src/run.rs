@@ -79,6 +79,7 @@ pub struct Running {
     heartbeats: Arc<RwLock<daruma_collect::Heartbeats>>,
     control: tokio::task::JoinHandle<()>,
     path: std::thread::JoinHandle<()>,
+    close_path: watch::Sender<bool>,
     close: watch::Sender<bool>,
     stop_server: watch::Sender<bool>,
     server: tokio::task::JoinHandle<()>,
@@ -174,6 +175,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
 
     let (deliveries, delivered) = mpsc::channel(DELIVERIES_MAX);
     let (reloads, reloaded) = std::sync::mpsc::channel();
+    let (close_path, path_closes) = watch::channel(false);
     let path = signals::Path {
         store: Arc::clone(&store),
         detector,
@@ -183,6 +185,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         reloads: reloaded,
         positions: Vec::new(),
         sources: BTreeMap::new(),
+        closing: path_closes,
     };
     let handle = tokio::runtime::Handle::current();
     let path = std::thread::Builder::new()
@@ -243,6 +246,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         heartbeats,
         control,
         path,
+        close_path,
         close,
         stop_server,
         server,
@@ -459,8 +463,8 @@ impl Running {
     pub async fn stop(self) {
         let Running {
             inbox,
+            close_path,
             close,
-            deliveries,
             collector,
             control,
             path,
@@ -473,14 +477,15 @@ impl Running {
             task.abort();
         }
         drop(collector.shutdown().await);
-        drop(deliveries);
-        let path = tokio::task::spawn_blocking(move || path.join());
-        if tokio::time::timeout(STOP_WITHIN, path).await.is_err() {
-            crate::log::warning("the signal path did not end in time");
-        }
         stop_server.send_replace(true);
         if tokio::time::timeout(STOP_WITHIN, server).await.is_err() {
             crate::log::warning("the pages did not end in time");
+        }
+        // Nothing brings signals any more: what is on the channel is still taken in.
+        close_path.send_replace(true);
+        let path = tokio::task::spawn_blocking(move || path.join());
+        if tokio::time::timeout(STOP_WITHIN, path).await.is_err() {
+            crate::log::warning("the signal path did not end in time");
         }
         drop(inbox);
         close.send_replace(true);

@@ -10,7 +10,7 @@ use daruma_collect::{Delivery, Position};
 use daruma_detect::Detector;
 use daruma_model::{Clock, Commit, Finding, Labels, Sample, Signal, SourceState, Span, Time};
 use daruma_store::Store;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::control::Input;
 
@@ -58,10 +58,12 @@ pub struct Path {
     pub positions: Vec<Position>,
     /// Last states of sources: only changes reach the loop.
     pub sources: std::collections::BTreeMap<String, (SourceState, Time)>,
+    /// Turns true when the program stops and no source is left.
+    pub closing: watch::Receiver<bool>,
 }
 
 impl Path {
-    /// Runs until every source has gone.
+    /// Runs until every source has gone, or it is told to close and everything is taken in.
     pub fn run(
         mut self,
         mut deliveries: mpsc::Receiver<Delivery>,
@@ -75,11 +77,13 @@ impl Path {
                 self.detector.next_due().map_or(IDLE, |due| due.since(now).to_std().min(IDLE));
             let pause =
                 if self.positions.is_empty() { due } else { due.min(CHECKPOINT_EVERY.to_std()) };
+            let closing = &mut self.closing;
             let first = runtime.block_on(async {
-                match tokio::time::timeout(pause, deliveries.recv()).await {
-                    Ok(Some(delivery)) => Ok(Some(delivery)),
-                    Ok(None) => Err(()),
-                    Err(_) => Ok(None),
+                tokio::select! {
+                    biased;
+                    first = deliveries.recv() => first.map(Some).ok_or(()),
+                    _ = closing.wait_for(|closing| *closing) => Err(()),
+                    () = tokio::time::sleep(pause) => Ok(None),
                 }
             });
             let Ok(first) = first else { break };

@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
-use support::{Daruma, Hook, Service, until};
+use support::{Daruma, Hook, Service, program, until};
 
 /// One at a time: what is judged here is judgement, not how a crowded machine delays a probe.
 static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -131,8 +133,30 @@ fn a_bad_reload_is_refused_a_good_one_is_taken_and_sigterm_ends_cleanly() {
         let rules = daruma.view()["rules"].to_string();
         (rules.contains("Sick") && !rules.contains("Ill")).then_some(())
     });
+    // A browser that listens does not hold the end up.
+    let mut listener = TcpStream::connect(daruma.address).unwrap();
+    write!(listener, "GET /events HTTP/1.1\r\nhost: {}\r\n\r\n", daruma.address).unwrap();
+    let mut status = [0; 12];
+    listener.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
     daruma.signal("TERM");
     assert_eq!(daruma.ended(), Some(0));
+    let said = daruma.said.lock().unwrap().join("\n");
+    assert!(said.contains("stopping") && !said.contains("did not end in time"), "{said}");
+}
+
+/// Goal: the demonstration shows what it promises. Method: it runs once, as a stranger would start it.
+#[test]
+fn the_demonstration_heals_what_can_be_healed_and_calls_for_the_rest() {
+    let out = std::process::Command::new(program())
+        .args(["demo", "--once", "--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    for line in ["shop     healed, and proved", "mail     not healed", "search   not healed"] {
+        assert!(said.contains(line), "{said}");
+    }
 }
 
 #[test]
