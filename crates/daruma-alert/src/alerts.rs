@@ -41,8 +41,14 @@ pub(crate) fn timers(state: &State) -> BTreeSet<(Time, String)> {
 }
 
 impl Cx<'_> {
-    /// What the program finds about itself.
-    pub(crate) fn found_own(&mut self, name: &str, labels: Labels, verdict: Verdict, said: String) {
+    /// What the program finds about itself; see [`Cx::found`].
+    pub(crate) fn found_own(
+        &mut self,
+        name: &str,
+        labels: Labels,
+        verdict: Verdict,
+        said: String,
+    ) -> bool {
         self.found(&Finding {
             rule: format!("daruma/{name}"),
             labels,
@@ -50,20 +56,21 @@ impl Cx<'_> {
             at: self.now,
             verdict,
             evidence: Evidence::said(said),
-        });
+        })
     }
 
-    pub(crate) fn found(&mut self, finding: &Finding) {
+    /// Takes in a finding; whether there is an alert that it speaks of.
+    pub(crate) fn found(&mut self, finding: &Finding) -> bool {
         let (now, key) = (self.now, key(&finding.rule, &finding.labels));
         let known =
             self.state.alerts.get(&key).is_some_and(|alert| alert.state != AlertState::Resolved);
         if !known {
             if finding.verdict != Verdict::Holds {
-                return;
+                return false;
             }
             if self.state.alerts.len() >= ALERTS_MAX {
                 self.state.alerts_refused += 1;
-                return;
+                return false;
             }
             let alert = Alert {
                 key: key.clone(),
@@ -76,13 +83,14 @@ impl Cx<'_> {
                 incident: None,
             };
             self.put(alert);
-            return self.advance(&key);
+            self.advance(&key);
+            return true;
         }
-        let Some(mut alert) = self.take(&key) else { return };
+        let Some(mut alert) = self.take(&key) else { return false };
         let before = alert.finding.verdict;
         match (alert.state, finding.verdict) {
             // A pending alert that evidence clears was a blip: nobody hears of it.
-            (AlertState::Pending, Verdict::Clear) => return,
+            (AlertState::Pending, Verdict::Clear) => return true,
             // While evidence is missing it does not come nearer to firing.
             (AlertState::Pending, Verdict::Holds) if before != Verdict::Holds => {
                 alert.active_at = now;
@@ -126,17 +134,21 @@ impl Cx<'_> {
             });
         }
         self.advance(&key);
+        true
     }
 
-    /// Every alert whose deadline has come.
-    pub(crate) fn alert_deadlines(&mut self) {
-        while let Some((at, key)) = self.alert_timers.first().cloned() {
+    /// Every alert whose deadline has come; whether there was one.
+    pub(crate) fn alert_deadlines(&mut self) -> bool {
+        let mut any = false;
+        while let Some((at, key)) = self.index.timers.first().cloned() {
             if at > self.now {
                 break;
             }
-            self.alert_timers.pop_first();
+            self.index.timers.pop_first();
             self.advance(&key);
+            any = true;
         }
+        any
     }
 
     /// Moves one alert as far as the time allows.
@@ -195,16 +207,12 @@ impl Cx<'_> {
 
     fn take(&mut self, key: &str) -> Option<Alert> {
         let alert = self.state.alerts.remove(key)?;
-        if let Some(at) = deadline(self.state, &alert) {
-            self.alert_timers.remove(&(at, key.to_owned()));
-        }
+        self.index.alert_goes(self.state, &alert);
         Some(alert)
     }
 
     fn put(&mut self, alert: Alert) {
-        if let Some(at) = deadline(self.state, &alert) {
-            self.alert_timers.insert((at, alert.key.clone()));
-        }
+        self.index.alert_comes(self.state, &alert);
         self.state.alerts.insert(alert.key.clone(), alert);
     }
 }

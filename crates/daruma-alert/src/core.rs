@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use daruma_model::{ActionEnd, SourceHealth, SourceState, Span, Time, Verdict};
 
+use crate::index::Index;
 use crate::{AlertState, Command, Delivery, Effect, EntryKind, Event, Hold, Phase, Silence, State};
 
 /// How long a holder or silencer may ask for at most: a forgotten one must end by itself.
@@ -12,18 +13,27 @@ const LEASE_MAX: Span = Span::hours(24 * 30);
 /// How long an ack lasts unless said.
 const ACK_TTL: Span = Span::hours(1);
 
-/// The state and the timers derived from it.
-#[derive(Debug, Clone, Default)]
+/// The state, and an index of it.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Core {
     state: State,
-    /// Deadlines of alerts: derived from the state, rebuilt with it.
-    alert_timers: BTreeSet<(Time, String)>,
+    index: Index,
+}
+
+/// Which recoveries an event may move.
+pub(crate) enum Touched {
+    /// Any.
+    All,
+    /// At first only this one (by key), if any, and those whose deadline has come: answers of
+    /// witnesses, verdicts of channels and deadlines are most of what comes in, and say nothing about
+    /// the others.
+    One(Option<String>),
 }
 
 /// One step at work.
 pub(crate) struct Cx<'a> {
     pub(crate) state: &'a mut State,
-    pub(crate) alert_timers: &'a mut BTreeSet<(Time, String)>,
+    pub(crate) index: &'a mut Index,
     pub(crate) now: Time,
     pub(crate) out: Vec<Effect>,
 }
@@ -38,8 +48,8 @@ impl Core {
     /// A core with the state of a snapshot.
     #[must_use]
     pub fn from_state(state: State) -> Core {
-        let alert_timers = crate::alerts::timers(&state);
-        Core { state, alert_timers }
+        let index = Index::of(&state);
+        Core { state, index }
     }
 
     /// What it knows.
@@ -53,28 +63,32 @@ impl Core {
     pub fn step(&mut self, now: Time, event: &Event) -> Vec<Effect> {
         let now = now.max(self.state.now);
         self.state.now = now;
-        let mut cx = Cx {
-            state: &mut self.state,
-            alert_timers: &mut self.alert_timers,
-            now,
-            out: Vec::new(),
-        };
+        let mut cx = Cx { state: &mut self.state, index: &mut self.index, now, out: Vec::new() };
+        let mut touched = Touched::All;
         match event {
             Event::Policy(policy) => cx.load((**policy).clone()),
             Event::Started => cx.started(),
-            Event::Found(finding) => cx.found(finding),
-            Event::Observed(observation) => cx.observed(observation),
+            Event::Found(finding) => {
+                if !cx.found(finding) {
+                    touched = Touched::One(None);
+                }
+            }
+            Event::Observed(observation) => touched = Touched::One(cx.observed(observation)),
             Event::Acted(outcome) => cx.acted(outcome),
-            Event::Attempted(attempt) => cx.attempted(attempt),
+            Event::Attempted(attempt) => {
+                if !cx.attempted(attempt) {
+                    touched = Touched::One(None);
+                }
+            }
             Event::Source(health) => cx.source(health),
             Event::Commanded { by, command } => cx.commanded(by, command),
-            Event::Tick => {}
+            Event::Tick => touched = Touched::One(None),
         }
         // What a start puts right comes before `Started`; until then nobody may know what is under
         // way, and what is due could go out twice.
         let correction = |outcome: &daruma_model::ActionOutcome| matches!(&outcome.end, ActionEnd::NotStarted(why) if why == crate::RESTARTED);
         if !matches!(event, Event::Acted(outcome) if correction(outcome)) {
-            cx.settle();
+            cx.settle(touched);
         }
         cx.out
     }
@@ -83,31 +97,36 @@ impl Core {
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
         let state = &self.state;
-        let alerts = self.alert_timers.first().map(|(at, _)| *at);
+        let alerts = self.index.timers.first().map(|(at, _)| *at);
         let leases = state
             .holds
             .values()
             .map(|hold| hold.until)
             .chain(state.silences.values().map(|silence| silence.until));
         let recoveries = state.recoveries.values().filter_map(|r| crate::recovery::wake(state, r));
-        let incidents = state.incidents.values().filter_map(|i| crate::notices::wake(state, i));
-        let outbox = crate::notices::outbox_wake(state);
+        let open = self.index.open.iter().filter_map(|id| state.incidents.get(id));
+        let incidents = open.filter_map(|incident| crate::notices::wake(state, incident));
+        let outbox = crate::notices::outbox_wake(state, &self.index.waiting);
         alerts.into_iter().chain(leases).chain(recoveries).chain(incidents).chain(outbox).min()
     }
 }
 
 impl Cx<'_> {
     /// Everything that follows from the state and the time, in a fixed order.
-    fn settle(&mut self) {
+    fn settle(&mut self, mut touched: Touched) {
         let now = self.now;
+        let leases = self.state.silences.len();
         self.state.silences.retain(|_, silence| silence.until > now);
         let ended: Vec<u64> =
             self.state.holds.values().filter(|hold| hold.until <= now).map(|h| h.id).collect();
-        for id in ended {
-            self.end_hold(id, "its time is up");
+        for id in &ended {
+            self.end_hold(*id, "its time is up");
         }
-        self.alert_deadlines();
-        self.recoveries();
+        let fired = self.alert_deadlines();
+        if fired || !ended.is_empty() || self.state.silences.len() != leases {
+            touched = Touched::All;
+        }
+        self.recoveries(touched);
         self.close_incidents();
         self.notices();
         self.prune();
@@ -116,7 +135,8 @@ impl Cx<'_> {
     fn load(&mut self, policy: crate::Policy) {
         self.state.policy = policy;
         // Another `for` is another deadline.
-        *self.alert_timers = crate::alerts::timers(self.state);
+        self.index.timers = crate::alerts::timers(self.state);
+        self.withdraw();
         // Alerts whose rule is gone end with it: nobody would ever say that they are over.
         let gone: Vec<String> = self
             .state
@@ -280,10 +300,11 @@ impl Cx<'_> {
     /// Keeps memory bounded: what is forgotten here is in the journal.
     fn prune(&mut self) {
         let state = &mut *self.state;
-        let resolved: Vec<u64> =
-            state.incidents.values().filter(|i| i.resolved.is_some()).map(|i| i.id).collect();
-        for id in resolved.iter().take(resolved.len().saturating_sub(crate::state::RESOLVED_MAX)) {
-            if let Some(incident) = state.incidents.remove(id) {
+        let spare = (state.incidents.len() - self.index.open.len())
+            .saturating_sub(crate::state::RESOLVED_MAX);
+        let resolved = state.incidents.values().filter(|i| i.resolved.is_some()).map(|i| i.id);
+        for id in resolved.take(spare).collect::<Vec<u64>>() {
+            if let Some(incident) = state.incidents.remove(&id) {
                 for key in incident.alerts {
                     if state.alerts.get(&key).is_some_and(|a| a.state == AlertState::Resolved) {
                         state.alerts.remove(&key);
@@ -291,17 +312,11 @@ impl Cx<'_> {
                 }
             }
         }
-        let done = |delivery| {
-            matches!(delivery, Delivery::Accepted | Delivery::Rejected | Delivery::GaveUp)
-        };
-        let sent: Vec<u64> = state
-            .outbox
-            .values()
-            .filter(|out| done(out.delivery))
-            .map(|out| out.message.id)
-            .collect();
-        for id in sent.iter().take(sent.len().saturating_sub(crate::state::SENT_MAX)) {
-            state.outbox.remove(id);
+        let spare =
+            (state.outbox.len() - self.index.waiting.len()).saturating_sub(crate::state::SENT_MAX);
+        let done = state.outbox.keys().copied().filter(|id| !self.index.waiting.contains(id));
+        for id in done.take(spare).collect::<Vec<u64>>() {
+            state.outbox.remove(&id);
         }
         state.cooldowns.retain(|_, until| *until > state.now);
         state.loose.retain(|_, act| act.until > state.now);

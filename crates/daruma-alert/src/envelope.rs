@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use daruma_model::{ActionKind, Level, Span, Time};
+use daruma_model::{ActionKind, Span, Time};
 
 use crate::incidents::dependencies;
+use crate::index::Index;
 use crate::{EnvelopeView, Mode, Phase, Recovery, Runbook, State};
 
 /// Why an act may not start now.
@@ -21,28 +22,15 @@ pub struct Blocked {
 /// The share of services that must be ill before a common cause is suspected needs so many of them.
 const STORM_OF: usize = 3;
 
-/// Services that evidence calls ill now (level `error` and above), by name.
-pub(crate) fn ill(state: &State) -> BTreeSet<&str> {
-    state
-        .alerts
-        .values()
-        .filter(|alert| {
-            alert.holds() && alert.level() >= Level::Error && !alert.service().is_empty()
-        })
-        .map(crate::Alert::service)
-        .collect()
-}
-
 /// Why the fault looks common to many services, if it does: of three and more declared services (or
 /// instances of one), too many are ill without an ill dependency that would explain it.
-pub(crate) fn storm(state: &State, service: &str) -> Option<String> {
+fn storm(state: &State, index: &Index, service: &str) -> Option<String> {
     let min_healthy = state.policy.recover.min_healthy.0 as usize;
-    let ill = ill(state);
     let services = &state.policy.recover.services;
     let unexplained = services
         .iter()
-        .filter(|s| ill.contains(s.name.as_str()))
-        .filter(|s| dependencies(state, &s.name).is_disjoint(&ill))
+        .filter(|s| index.ill.contains_key(&s.name))
+        .filter(|s| !dependencies(state, &s.name).iter().any(|on| index.ill.contains_key(*on)))
         .count();
     let too_few = |ill: usize, all: usize| {
         all >= STORM_OF && ill > 1 && (all - ill.min(all)) * 100 < min_healthy * all
@@ -55,16 +43,9 @@ pub(crate) fn storm(state: &State, service: &str) -> Option<String> {
         ));
     }
     let instances = &state.policy.service(service)?.instances;
-    let ill = instances
-        .iter()
-        .filter(|instance| {
-            state.alerts.values().any(|alert| {
-                alert.holds()
-                    && alert.service() == service
-                    && alert.finding.labels.get("instance") == instance.as_str()
-            })
-        })
-        .count();
+    let sick =
+        |instance: &&String| index.sick.contains_key(&(service.to_owned(), (*instance).clone()));
+    let ill = instances.iter().filter(sick).count();
     too_few(ill, instances.len()).then(|| {
         format!(
             "{ill} of {} instances of {service} are ill at once: the cause is common",
@@ -115,6 +96,7 @@ pub(crate) fn mode(state: &State, runbook: &Runbook) -> Mode {
 /// Whether this recovery may act now.
 pub(crate) fn may_act(
     state: &State,
+    index: &Index,
     runbook: &Runbook,
     recovery: &Recovery,
 ) -> Result<(), Blocked> {
@@ -144,15 +126,14 @@ pub(crate) fn may_act(
     if kind == Some(ActionKind::Destructive) {
         return tell(format!("`{}` may destroy data: a person must do it", step.action), None);
     }
-    let ill = ill(state);
     let on = dependencies(state, &recovery.service);
-    if let Some(on) = on.iter().find(|on| ill.contains(*on)) {
+    if let Some(on) = on.iter().find(|on| index.ill.contains_key(**on)) {
         return wait(
             format!("{on}, which {} depends on, is ill: act there first", recovery.service),
             None,
         );
     }
-    if let Some(why) = storm(state, &recovery.service) {
+    if let Some(why) = storm(state, index, &recovery.service) {
         return tell(why, None);
     }
 
@@ -162,6 +143,8 @@ pub(crate) fn may_act(
         return wait(format!("`{}` is at work on {}", other.runbook, other.target), None);
     }
     let loose = || state.loose.values().filter(|act| act.until > now);
+    // What others do ends with an event; what nobody hears of any more ends by its time.
+    let next_end = loose().map(|act| act.until).min();
     if let Some(act) = loose().find(|act| act.target == recovery.target) {
         let why = format!("an act of `{}` may be at work on {} still", act.runbook, act.target);
         return wait(why, Some(act.until));
@@ -177,7 +160,7 @@ pub(crate) fn may_act(
     if acting >= limits.concurrent.max(1) {
         return wait(
             format!("{acting} actions are at work, {} are allowed", limits.concurrent),
-            None,
+            next_end,
         );
     }
     if let Some(service) = state.policy.service(&recovery.service)
@@ -191,7 +174,7 @@ pub(crate) fn may_act(
             let all = service.instances.len();
             return wait(
                 format!("{in_flight} of {all} instances are being repaired already"),
-                None,
+                next_end,
             );
         }
     }
@@ -219,7 +202,7 @@ pub(crate) fn may_act(
     if state.breakers.contains_key(&runbook.name) && trial().any(|name| *name == runbook.name) {
         let why =
             format!("the breaker of `{}` is half open, and one trial is at work", runbook.name);
-        return wait(why, None);
+        return wait(why, next_end);
     }
     let most = runbook.limits.attempts;
     let starts: Vec<Time> = attempts(state, runbook, &recovery.target).collect();

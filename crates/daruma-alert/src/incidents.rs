@@ -45,9 +45,10 @@ impl Cx<'_> {
         let now = self.now;
         let level = alert.level();
         let open = |wanted: &dyn Fn(&Incident) -> bool| {
-            self.state
-                .incidents
-                .values()
+            self.index
+                .open
+                .iter()
+                .filter_map(|id| self.state.incidents.get(id))
                 .find(|incident| incident.resolved.is_none() && wanted(incident))
                 .map(|incident| incident.id)
         };
@@ -94,15 +95,17 @@ impl Cx<'_> {
             told: BTreeMap::new(),
         };
         self.state.incidents.insert(id, incident);
+        self.index.open.insert(id);
         id
     }
 
     /// Resolves incidents whose alerts are all over and in which nothing is at work any more.
     pub(crate) fn close_incidents(&mut self) {
         let over: Vec<u64> = self
-            .state
-            .incidents
-            .values()
+            .index
+            .open
+            .iter()
+            .filter_map(|id| self.state.incidents.get(id))
             .filter(|incident| incident.resolved.is_none())
             .filter(|incident| {
                 incident.alerts.iter().all(|key| {

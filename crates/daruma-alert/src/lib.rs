@@ -15,6 +15,7 @@ mod core;
 mod envelope;
 mod event;
 mod incidents;
+mod index;
 mod notices;
 mod policy;
 mod recovery;

@@ -3,7 +3,7 @@
 //!
 //! Whoever was told "firing" is told the end: through silences, holds, restarts and changed routes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use daruma_model::{
     Attempt, AttemptOutcome, Labels, Level, Message, MessageAlert, MessageStatus, Span, Time,
@@ -58,14 +58,12 @@ pub(crate) fn wake(state: &State, incident: &Incident) -> Option<Time> {
 
 /// Ids of the messages that may be attempted: per channel only the oldest of an incident, and the
 /// oldest about an alert, so that an end never overtakes its beginning, nor the next beginning it.
-fn heads(state: &State) -> Vec<(Time, u64)> {
+fn heads(state: &State, waiting: &BTreeSet<u64>) -> Vec<(Time, u64)> {
     let mut incidents = HashSet::new();
     let mut alerts = HashSet::new();
-    let waiting = |out: &&Outgoing| matches!(out.delivery, Delivery::Queued | Delivery::Sending);
-    state
-        .outbox
-        .values()
-        .filter(waiting)
+    waiting
+        .iter()
+        .filter_map(|id| state.outbox.get(id))
         .filter(|out| {
             let channel = out.message.channel.as_str();
             let mut first = incidents.insert((channel, out.message.incident));
@@ -80,8 +78,8 @@ fn heads(state: &State) -> Vec<(Time, u64)> {
 }
 
 /// When the next attempt is due.
-pub(crate) fn outbox_wake(state: &State) -> Option<Time> {
-    heads(state).into_iter().map(|(at, _)| at).min()
+pub(crate) fn outbox_wake(state: &State, waiting: &BTreeSet<u64>) -> Option<Time> {
+    heads(state, waiting).into_iter().map(|(at, _)| at).min()
 }
 
 /// Names of the receivers that are told of this alert.
@@ -118,13 +116,8 @@ impl Cx<'_> {
     /// Puts what must be told into the outbox, and asks for the attempts that are due.
     pub(crate) fn notices(&mut self) {
         let now = self.now;
-        let open: Vec<u64> = self
-            .state
-            .incidents
-            .values()
-            .filter(|incident| incident.resolved.is_none())
-            .map(|incident| incident.id)
-            .collect();
+        let over = |id: &u64| self.state.incidents.get(id).is_none_or(|i| i.resolved.is_some());
+        let (owed, open): (Vec<u64>, Vec<u64>) = self.index.open.iter().copied().partition(over);
         self.state.calls.retain(|id, _| open.contains(id));
         for id in open {
             self.tell_firing(id);
@@ -139,15 +132,9 @@ impl Cx<'_> {
                 }
             }
         }
-        let owed: Vec<u64> = self
-            .state
-            .incidents
-            .values()
-            .filter(|incident| incident.resolved.is_some() && !incident.told.is_empty())
-            .map(|incident| incident.id)
-            .collect();
         for id in owed {
             self.tell_end(id);
+            self.index.open.remove(&id);
         }
         self.send_due();
     }
@@ -331,13 +318,14 @@ impl Cx<'_> {
                 attempts: std::collections::VecDeque::new(),
                 message,
             };
+            self.index.waiting.insert(out.message.id);
             self.state.outbox.insert(out.message.id, out);
         }
     }
 
     fn send_due(&mut self) {
         let now = self.now;
-        for (at, id) in heads(self.state) {
+        for (at, id) in heads(self.state, &self.index.waiting) {
             let Some(out) = self.state.outbox.get_mut(&id).filter(|_| at <= now) else { continue };
             out.delivery = Delivery::Sending;
             out.tries += 1;
@@ -346,11 +334,36 @@ impl Cx<'_> {
         }
     }
 
-    pub(crate) fn attempted(&mut self, attempt: &Attempt) {
+    /// Gives up what waits for channels that are in the configuration no more: sent after they came
+    /// back, a beginning might have no end.
+    pub(crate) fn withdraw(&mut self) {
         let now = self.now;
-        let Some(out) = self.state.outbox.get_mut(&attempt.message) else { return };
+        for id in self.index.waiting.iter().copied().collect::<Vec<_>>() {
+            let Some(out) = self.state.outbox.get(&id) else { continue };
+            if has_channel(self.state, &out.message.channel) {
+                continue;
+            }
+            let text = format!(
+                "{} left the configuration: \"{}\" is not sent",
+                out.message.channel, out.message.title
+            );
+            let incident = out.message.incident;
+            if let Some(out) = self.state.outbox.get_mut(&id) {
+                out.delivery = Delivery::GaveUp;
+            }
+            self.index.waiting.remove(&id);
+            if let Some(incident) = self.state.incidents.get_mut(&incident) {
+                incident.say(now, EntryKind::Told, text);
+            }
+        }
+    }
+
+    /// Takes in a channel's verdict; whether an alert about the channel heard of it.
+    pub(crate) fn attempted(&mut self, attempt: &Attempt) -> bool {
+        let now = self.now;
+        let Some(out) = self.state.outbox.get_mut(&attempt.message) else { return false };
         if out.delivery != Delivery::Sending {
-            return; // A second word on an attempt that is decided.
+            return false; // A second word on an attempt that is decided.
         }
         if out.attempts.len() >= ATTEMPTS_KEPT {
             out.attempts.pop_front();
@@ -362,6 +375,9 @@ impl Cx<'_> {
             AttemptOutcome::Retry if now.since(out.message.created) >= GIVE_UP => Delivery::GaveUp,
             AttemptOutcome::Retry => Delivery::Queued,
         };
+        if out.delivery != Delivery::Queued {
+            self.index.waiting.remove(&attempt.message);
+        }
         out.next_at = now
             + pause(out.tries).max(attempt.retry_after.unwrap_or(Span::ZERO).min(Span::hours(1)));
         let (delivery, tries, channel) = (out.delivery, out.tries, out.message.channel.clone());
@@ -386,10 +402,11 @@ impl Cx<'_> {
             incident.say(now, EntryKind::Told, text);
         }
         let verdict = match delivery {
+            _ if !has_channel(self.state, &channel) => return false, // What left cannot fail.
             Delivery::Accepted => Verdict::Clear,
             Delivery::Rejected | Delivery::GaveUp => Verdict::Holds,
             _ if tries >= FAILING_TRIES => Verdict::Holds,
-            _ => return,
+            _ => return false,
         };
         let labels =
             [("alertname", "ChannelFailing"), ("severity", "error"), ("channel", channel.as_str())];
@@ -397,8 +414,13 @@ impl Cx<'_> {
             Verdict::Clear => format!("{channel} takes messages"),
             _ => format!("{channel} does not take messages: {}", attempt.said),
         };
-        self.found_own("ChannelFailing", labels.into(), verdict, said);
+        self.found_own("ChannelFailing", labels.into(), verdict, said)
     }
+}
+
+fn has_channel(state: &State, channel: &str) -> bool {
+    let channels = state.policy.notify.receivers.iter().flat_map(|receiver| &receiver.channels);
+    channels.into_iter().any(|(name, _)| name == channel)
 }
 
 /// Whether the alert says that this very receiver's channel fails: telling it so cannot work.

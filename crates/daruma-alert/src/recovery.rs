@@ -9,13 +9,14 @@ use daruma_model::{
     ActionEnd, ActionId, ActionOutcome, ActionRequest, Labels, Observation, Span, Time, Verdict,
 };
 
-use crate::core::Cx;
+use crate::core::{Cx, Touched};
 use crate::envelope::{self, Blocked};
 use crate::incidents::dependencies;
+use crate::index::Index;
 use crate::state::ActRecord;
 use crate::{
-    Alert, AlertState, Breaker, Call, CheckConfig, Effect, Entry, EntryKind, LooseAct, Mode, Phase,
-    Recovery, Role, Runbook, State, Step, Vote, Watch, WatchCheck, Witness,
+    Alert, Breaker, Call, CheckConfig, Effect, Entry, EntryKind, LooseAct, Mode, Phase, Recovery,
+    Role, Runbook, State, Step, Vote, Watch, WatchCheck, Witness,
 };
 
 /// How long after an action's own timeout its outcome is waited for: the performer needs a moment to
@@ -32,17 +33,25 @@ fn key(runbook: &str, target: &str) -> String {
     format!("{runbook}\u{1f}{target}")
 }
 
-/// When a recovery moves by time alone.
+/// When to wake up for a recovery.
 pub(crate) fn wake(state: &State, recovery: &Recovery) -> Option<Time> {
+    match &recovery.phase {
+        // Once past, only a finding moves it: a deadline that stays due would never let the loop rest.
+        Phase::Healed { until, .. } => Some(*until).filter(|at| *at > state.now),
+        _ => deadline(state, recovery),
+    }
+}
+
+/// From when on a recovery may move by time alone.
+fn deadline(state: &State, recovery: &Recovery) -> Option<Time> {
     match &recovery.phase {
         Phase::Confirming { since } => {
             Some(*since + state.policy.runbook(&recovery.runbook)?.confirm.within)
         }
         Phase::Waiting { until, .. }
         | Phase::Unconfirmed { until }
-        | Phase::BackingOff { until } => Some(*until),
-        // Once past, only a finding moves it: a deadline that stays due would never let the loop rest.
-        Phase::Healed { until, .. } => Some(*until).filter(|at| *at > state.now),
+        | Phase::BackingOff { until }
+        | Phase::Healed { until, .. } => Some(*until),
         Phase::Acting { deadline, .. } | Phase::Verifying { deadline, .. } => Some(*deadline),
         Phase::Shadow { .. } | Phase::Exhausted { .. } => None,
     }
@@ -79,11 +88,10 @@ fn target(state: &State, runbook: &Runbook, alert: &Alert) -> String {
 
 /// Whether alerts that this runbook is for say that the target is ill: on evidence, and where missing
 /// evidence leaves it as it was.
-fn illness(state: &State, runbook: &Runbook, wanted: &str) -> (bool, bool) {
+fn illness(state: &State, index: &Index, runbook: &Runbook, wanted: &str) -> (bool, bool) {
     let mut may_be = false;
-    for alert in state.alerts.values() {
-        if alert.state == AlertState::Firing
-            && alert.clear_since.is_none()
+    for alert in index.firing.iter().filter_map(|key| state.alerts.get(key)) {
+        if alert.clear_since.is_none()
             && runbook.matchers.matches(&alert.finding.labels)
             && target(state, runbook, alert) == wanted
         {
@@ -128,26 +136,46 @@ fn questions(
 
 impl Cx<'_> {
     /// Starts what is called for and moves what is at work, until nothing moves any more.
-    pub(crate) fn recoveries(&mut self) {
+    pub(crate) fn recoveries(&mut self, touched: Touched) {
+        if let Touched::One(key) = touched {
+            let (now, state) = (self.now, &*self.state);
+            let due = |r: &Recovery| deadline(state, r).is_some_and(|at| at <= now);
+            let late = state.recoveries.iter().filter(|(_, r)| due(r)).map(|(key, _)| key.clone());
+            let keys: Vec<String> = key.into_iter().chain(late).collect();
+            let mut moved = false;
+            for key in keys {
+                let before = self.state.recoveries.get(&key).map(|r| r.phase.clone());
+                self.progress_far(&key);
+                let after = self.state.recoveries.get(&key).map(|r| &r.phase);
+                let same =
+                    |a: &Phase, b: &Phase| std::mem::discriminant(a) == std::mem::discriminant(b);
+                moved |= !before.as_ref().zip(after).is_some_and(|(a, b)| same(a, b));
+            }
+            if !moved {
+                return; // What the others wait for is as it was.
+            }
+        }
         self.start_recoveries();
         for key in self.state.recoveries.keys().cloned().collect::<Vec<_>>() {
-            // A recovery passes through few phases in one instant; the bound only guards the loop.
-            for _ in 0..8 {
-                if !self.progress(&key) {
-                    break;
-                }
+            self.progress_far(&key);
+        }
+    }
+
+    fn progress_far(&mut self, key: &str) {
+        // A recovery passes through few phases in one instant; the bound only guards the loop.
+        for _ in 0..8 {
+            if !self.progress(key) {
+                break;
             }
         }
     }
 
     fn start_recoveries(&mut self) {
         let mut wanted = Vec::new();
-        let open = self.state.incidents.values().filter(|i| i.resolved.is_none());
-        for key in open.flat_map(|incident| &incident.alerts) {
-            let Some(alert) = self.state.alerts.get(key) else { continue };
-            if alert.state != AlertState::Firing || !alert.holds() {
+        for key in &self.index.firing {
+            let Some(alert) = self.state.alerts.get(key).filter(|alert| alert.holds()) else {
                 continue;
-            }
+            };
             for (order, runbook) in self.state.policy.recover.runbooks.iter().enumerate() {
                 if envelope::mode(self.state, runbook) != Mode::Off
                     && runbook.matchers.matches(&alert.finding.labels)
@@ -204,7 +232,7 @@ impl Cx<'_> {
         if matches!(recovery.phase, Phase::Acting { deadline, .. } if now < deadline) {
             return false;
         }
-        let (ill, may_be_ill) = illness(self.state, runbook, &recovery.target);
+        let (ill, may_be_ill) = illness(self.state, self.index, runbook, &recovery.target);
         let gone = !may_be_ill;
         let rests = match recovery.phase {
             Phase::Unconfirmed { until } | Phase::BackingOff { until } => now < until,
@@ -275,7 +303,7 @@ impl Cx<'_> {
             }
             Phase::Waiting { since, why, until } => {
                 let recovery = &self.state.recoveries[key];
-                match envelope::may_act(self.state, &runbook, recovery) {
+                match envelope::may_act(self.state, self.index, &runbook, recovery) {
                     Ok(()) if ill => {
                         // What held a while ago need not hold now: confirm afresh.
                         self.set(key, Phase::Confirming { since: now });
@@ -301,9 +329,8 @@ impl Cx<'_> {
     /// Whether an alert about the target has fired without an end since before `at`.
     fn never_over(&self, runbook: &Runbook, key: &str, at: Time) -> bool {
         let wanted = &self.state.recoveries[key].target;
-        self.state.alerts.values().any(|alert| {
-            alert.state == AlertState::Firing
-                && alert.fired_at.is_some_and(|fired| fired <= at)
+        self.index.firing.iter().filter_map(|key| self.state.alerts.get(key)).any(|alert| {
+            alert.fired_at.is_some_and(|fired| fired <= at)
                 && runbook.matchers.matches(&alert.finding.labels)
                 && target(self.state, runbook, alert) == *wanted
         })
@@ -376,16 +403,17 @@ impl Cx<'_> {
         self.watch(key, questions, self.now);
     }
 
-    pub(crate) fn observed(&mut self, seen: &Observation) {
-        let by_watch = |r: &&mut Recovery| r.watch.as_ref().is_some_and(|w| w.id == seen.watch);
-        let Some(recovery) = self.state.recoveries.values_mut().find(by_watch) else { return };
+    /// Takes in an answer; the key of the recovery that it tells something new, if there is one.
+    pub(crate) fn observed(&mut self, seen: &Observation) -> Option<String> {
+        let by_watch = |r: &Recovery| r.watch.as_ref().is_some_and(|w| w.id == seen.watch);
+        let (key, recovery) = self.state.recoveries.iter_mut().find(|(_, r)| by_watch(r))?;
         let after = recovery.watch.as_ref().map_or(Time::MAX, |watch| watch.after);
         let verifying = matches!(recovery.phase, Phase::Verifying { .. });
-        let Some(witness) = recovery.witnesses.get_mut(seen.check) else { return };
+        let witness = recovery.witnesses.get_mut(seen.check)?;
         // What was observed before it was asked for proves nothing now, nor does an older answer
         // that comes after a newer one.
         if seen.at <= after || witness.last.as_ref().is_some_and(|last| last.at >= seen.at) {
-            return;
+            return None;
         }
         if seen.verdict == witness.counts_when {
             witness.in_row = witness.in_row.saturating_add(1);
@@ -400,6 +428,7 @@ impl Cx<'_> {
             verdict: seen.verdict,
             said: seen.evidence.summary.chars().take(300).collect(),
         });
+        Some(key.clone())
     }
 
     fn progress_confirming(
@@ -499,7 +528,7 @@ impl Cx<'_> {
     fn decide(&mut self, key: &str, runbook: &Runbook) -> bool {
         let now = self.now;
         let recovery = &self.state.recoveries[key];
-        match envelope::may_act(self.state, runbook, recovery) {
+        match envelope::may_act(self.state, self.index, runbook, recovery) {
             Err(blocked) => {
                 self.stop_watching(key);
                 self.wait(key, runbook, now, blocked);

@@ -368,6 +368,37 @@ fn a_channel_that_left_the_configuration_fails_no_more() {
     assert_eq!(night.alert("ChannelFailing"), AlertState::Resolved);
 }
 
+/// Seed 710: the channel was busy, left the configuration, and came back after the incident was over.
+#[test]
+fn what_waits_for_a_channel_that_left_is_not_sent_when_it_comes_back() {
+    let mut night = Night::new(|policy| policy.recover.runbooks.clear());
+    night.deaf.insert("chat/webhook[0]".into());
+    night.finds(0.0, "Disk", "db", "", Holds);
+    night.tick(3.0);
+    night.reload(4.0, |policy| policy.notify.receivers.truncate(1));
+    night.deaf.clear();
+    night.finds(10.0, "Disk", "db", "", Clear);
+    night.reload(11.0, |_| {});
+    night.tick(60.0);
+    assert_eq!(night.told("ops/webhook[0]"), [Firing, Resolved]);
+    assert_eq!(night.told("chat/webhook[0]"), [], "a beginning without an end");
+}
+
+#[test]
+fn a_refusal_for_a_channel_that_left_is_no_incident() {
+    let mut night = Night::new(|policy| policy.recover.runbooks.clear());
+    night.deaf.insert("chat/webhook[0]".into());
+    night.finds(0.0, "Disk", "db", "", Holds);
+    let sending = |out: &&daruma_alert::Outgoing| out.message.channel == "chat/webhook[0]";
+    let message = night.core.state().outbox.values().find(sending).unwrap().message.id;
+    night.reload(0.5, |policy| policy.notify.receivers.truncate(1));
+    let (number, at, took) = (2, night.now, Span::ZERO);
+    let (outcome, said, retry_after) = (AttemptOutcome::Rejected, String::new(), None);
+    let refused = Attempt { message, number, at, took, outcome, said, retry_after };
+    night.event(1.0, Event::Attempted(refused));
+    assert_eq!(night.core.state().incidents.len(), 1, "only that of the disk");
+}
+
 #[test]
 fn an_alert_that_comes_back_goes_on_in_the_incident_that_told_it() {
     let mut night = Night::new(|policy| policy.recover.runbooks.clear());

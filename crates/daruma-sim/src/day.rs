@@ -255,6 +255,9 @@ impl Day {
         self.stats.resends = self.judge.resends;
         self.stats.escalated = self.judge.escalated.len() as u64;
         let wrong = |said: String| Broken { invariant: "replay decides the same", said };
+        if Core::from_state(state.clone()) != monitor.core {
+            return Err(wrong("what is kept beside the state is not what the state gives".into()));
+        }
         let folded = self.journal.fold(false).map_err(wrong)?;
         if let Some(differs) = folded.differs {
             return Err(wrong(differs));
@@ -479,11 +482,13 @@ impl Day {
                 if matches!(event, Event::Started) {
                     self.judge.restarted(now, core.state());
                 }
-                core.step(now, event);
+                let effects = core.step(now, event);
+                self.judge.decided(now, &effects, core.state())?;
                 if let Event::Commanded { command, .. } = event {
                     // Durable, though nobody was told: it must be there all the same.
                     self.judge.acknowledged(now, command, core.state());
                 }
+                self.judge.after(now, event, core.state(), core.wake_at())?;
             }
             self.must_know = Some(core.state().clone());
             return Err(Stop::Crash);
@@ -569,6 +574,8 @@ impl Day {
             if let Ok(json) = serde_json::to_string(monitor.core.state()) {
                 self.journal.snapshot = Some((self.journal.records.len(), json));
             }
+            let same = Core::from_state(monitor.core.state().clone()) == monitor.core;
+            assert!(same, "what is kept beside the state is not what the state gives");
         }
     }
 
@@ -789,13 +796,15 @@ impl Day {
             _ => None,
         };
         let lost = self.rng.chance(self.weather.lost_receipt) || mood == Some(Mood::Deaf);
+        let known = self.judge.knows(&message.channel);
         let (outcome, said) = match mood {
+            _ if !known => (AttemptOutcome::Rejected, "the configuration has no such channel"),
             Some(Mood::Busy) => (AttemptOutcome::Retry, "503"),
             Some(Mood::Refuses) => (AttemptOutcome::Rejected, "404"),
             _ if lost => (AttemptOutcome::Retry, "timed out"),
             _ => (AttemptOutcome::Accepted, "200"),
         };
-        if !matches!(mood, Some(Mood::Busy | Mood::Refuses)) {
+        if known && !matches!(mood, Some(Mood::Busy | Mood::Refuses)) {
             self.judge.received(&message)?;
         }
         let took = if lost { 10_000 } else { self.rng.range(10, 2_000) };

@@ -85,6 +85,13 @@ struct Received {
     keys: HashMap<(Labels, bool, Time), u64>,
 }
 
+/// A message that was attempted.
+#[derive(Debug, Clone)]
+struct Tried {
+    channel: String,
+    created: Time,
+}
+
 /// A recovery as seen from outside.
 #[derive(Debug, Default, Clone)]
 struct Run {
@@ -98,6 +105,15 @@ struct Run {
     healed: bool,
     confirm: Option<u64>,
     verify: Option<u64>,
+}
+
+/// A recovery as the core showed it last.
+#[derive(Debug)]
+struct Seen {
+    phase: &'static str,
+    runbook: String,
+    target: String,
+    step: usize,
 }
 
 #[derive(Debug)]
@@ -124,13 +140,13 @@ pub(crate) struct Judge {
     refused: HashSet<u64>,
     /// Messages that a performer of this run is attempting.
     in_flight: HashSet<u64>,
-    /// Per waiting message: created, last attempt begun.
-    tries: HashMap<u64, (Time, Time, u32)>,
+    /// Per waiting message: what it is, when the last attempt began, which that was.
+    tries: HashMap<u64, (Tried, Time, u32)>,
     /// Labels of alerts about which a channel was refused something for good, or that left it.
     excused: HashSet<(String, Labels)>,
     shape: Vec<(AlertState, Option<Time>, Option<Time>)>,
     alerts: HashMap<String, (AlertState, Option<Time>)>,
-    phases: HashMap<u64, &'static str>,
+    phases: HashMap<u64, Seen>,
     /// Messages the core made: what each channel is to be told.
     made: HashSet<(String, Labels, u64, bool)>,
     last_message: u64,
@@ -166,6 +182,10 @@ fn depends<'a>(policy: &'a Policy, service: &str) -> BTreeSet<&'a str> {
         }
     }
     found
+}
+
+fn has_channel(policy: &Policy, channel: &str) -> bool {
+    policy.notify.receivers.iter().flat_map(|r| &r.channels).any(|(name, _)| name == channel)
 }
 
 fn phase_name(phase: &Phase) -> &'static str {
@@ -255,11 +275,14 @@ impl Judge {
             }
             Event::Attempted(attempt) => {
                 self.in_flight.remove(&attempt.message);
-                match attempt.outcome {
+                let decided = match attempt.outcome {
                     AttemptOutcome::Accepted => self.accepted.insert(attempt.message),
                     AttemptOutcome::Rejected => self.refused.insert(attempt.message),
                     AttemptOutcome::Retry => false,
                 };
+                if decided {
+                    self.tries.remove(&attempt.message);
+                }
             }
             Event::Started => self.started = true,
             Event::Tick | Event::Source(_) | Event::Commanded { .. } => {}
@@ -279,9 +302,9 @@ impl Judge {
             for (channel, _) in &receiver.channels {
                 if !stays
                     .is_some_and(|r| r.channels.iter().any(|(name, end)| name == channel && *end))
-                    && let Some(received) = self.received.get(channel)
                 {
-                    for labels in received.last.keys() {
+                    let received = self.received.get(channel);
+                    for labels in received.iter().flat_map(|received| received.last.keys()) {
                         self.excused.insert((channel.clone(), labels.clone()));
                     }
                     let made = self.made.iter().filter(|(name, ..)| name == channel);
@@ -292,6 +315,9 @@ impl Judge {
             }
         }
         self.policy = policy.clone();
+        // What waits for a channel that left is not tried any more.
+        let (policy, tries) = (&self.policy, &mut self.tries);
+        tries.retain(|_, (message, ..)| has_channel(policy, &message.channel));
         self.unattended.clear();
         self.untold.clear();
     }
@@ -849,12 +875,18 @@ impl Judge {
                         "#{} is attempted while an attempt at it is under way",
                         message.id
                     );
-                    self.tries.insert(message.id, (message.created, now, *number));
+                    let (channel, created) = (message.channel.clone(), message.created);
+                    self.tries.insert(message.id, (Tried { channel, created }, now, *number));
                 }
                 Effect::Act(_) | Effect::Abort(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether the configuration has this channel.
+    pub(crate) fn knows(&self, channel: &str) -> bool {
+        has_channel(&self.policy, channel)
     }
 
     /// Everything that must be true after every step.
@@ -973,71 +1005,56 @@ impl Judge {
         Ok(())
     }
 
+    /// What the last verification of a run was good for, without a break and seen after its act ended:
+    /// from when to when.
+    fn proof(&self, run: &Run) -> Option<(Time, Time)> {
+        let watch = self.watches.get(&run.verify?)?;
+        let (ended, mut since, mut until) = (run.ended?, Time::MIN, Time::MAX);
+        for seen in &watch.seen {
+            let good = seen.iter().rev().take_while(|(_, verdict)| *verdict == Verdict::Holds);
+            let good: Vec<Time> = good.map(|(at, _)| *at).filter(|at| *at > ended).collect();
+            since = since.max(*good.last()?);
+            until = until.min(*good.first()?);
+        }
+        (!watch.seen.is_empty()).then_some((since, until))
+    }
+
     fn verified_by_fresh_evidence(&mut self, now: Time, state: &State) -> Held {
         for recovery in state.recoveries.values() {
             let phase = phase_name(&recovery.phase);
-            let before = self.phases.insert(recovery.id, phase).unwrap_or("");
+            let seen = self.phases.entry(recovery.id).or_insert_with(|| Seen {
+                phase: "",
+                runbook: recovery.runbook.clone(),
+                target: recovery.target.clone(),
+                step: recovery.step,
+            });
+            seen.step = recovery.step;
+            let before = std::mem::replace(&mut seen.phase, phase);
             if phase == before {
                 continue;
             }
             let Some(runbook) = self.policy.runbook(&recovery.runbook) else { continue };
+            let runbook = runbook.clone();
             if phase == "healed" {
-                self.heals += 1;
+                let proof = self.runs.get(&recovery.id).and_then(|run| self.proof(run));
                 let verify = &runbook.steps[recovery.step.min(runbook.steps.len() - 1)].verify;
-                let run = self.runs.entry(recovery.id).or_default();
-                let watch = run.verify.and_then(|id| self.watches.get(&id));
-                let Some((ended, watch)) = run.ended.zip(watch) else {
-                    return broken(
-                        "verified by fresh evidence",
-                        format!("{} healed without a proof", recovery.target),
-                    );
-                };
-                let (mut since, mut until) = (Time::MIN, Time::MAX);
-                for seen in &watch.seen {
-                    let run =
-                        seen.iter().rev().take_while(|(_, verdict)| *verdict == Verdict::Holds);
-                    let (mut first, mut last) = (Time::MAX, Time::MIN);
-                    for (at, _) in run {
-                        if *at > ended {
-                            first = *at;
-                        }
-                        last = last.max(*at);
-                    }
-                    since = since.max(first);
-                    until = until.min(last);
-                }
                 must!(
                     "verified by fresh evidence",
-                    !watch.seen.is_empty()
-                        && since != Time::MAX
-                        && until != Time::MAX
-                        && until.since(since) >= verify.for_,
-                    "{} is called healed, the act ended at {ended:?}, and was seen good from {since:?} to {until:?}: not for {}",
+                    proof.is_some_and(|(since, until)| until.since(since) >= verify.for_),
+                    "{} is called healed; after its act it was seen good {proof:?}: not for {}",
                     recovery.target,
                     verify.for_
                 );
-                run.failed = 0;
-                run.last_step_acts = 0;
-                run.healed = true;
-                self.healed
-                    .insert(recovery.target.clone(), (now, runbook.limits.cooldown, recovery.id));
-                self.breakers.remove(&recovery.runbook);
+                self.is_well(now, recovery.id, &recovery.target, &runbook);
             }
             if before == "healed" && phase != "healed" {
                 // It was no repair if an alert about it has fired all the while.
                 let at = self.healed.get(&recovery.target).map_or(Time::MIN, |(at, ..)| *at);
-                let place = |labels: &Labels| {
-                    let (service, instance) = (labels.get("service"), labels.get("instance"));
-                    if instance.is_empty() {
-                        service.to_owned()
-                    } else {
-                        format!("{service}/{instance}")
-                    }
-                };
                 let never_over = state.alerts.values().any(|alert| {
                     alert.state == AlertState::Firing
                         && alert.fired_at.is_some_and(|fired| fired <= at)
-                        && place(&alert.finding.labels) == recovery.target
+                        && runbook.matchers.matches(&alert.finding.labels)
+                        && self.place(&alert.finding.labels) == recovery.target
                 });
                 if never_over {
                     self.healed.remove(&recovery.target);
@@ -1053,11 +1070,42 @@ impl Judge {
                 self.breakers.insert(recovery.runbook.clone(), until);
             }
         }
-        if self.phases.len() > 400 {
+        if self.phases.len() > state.recoveries.len() {
             let alive: HashSet<u64> = state.recoveries.values().map(|r| r.id).collect();
-            self.phases.retain(|id, _| alive.contains(id));
+            let gone: Vec<(u64, Seen)> =
+                self.phases.extract_if(|id, _| !alive.contains(id)).collect();
+            for (id, seen) in gone.into_iter().filter(|(_, seen)| seen.phase == "verifying") {
+                // Proved in the very step in which its incident closed, or not proved.
+                let Some(runbook) = self.policy.runbook(&seen.runbook).cloned() else { continue };
+                let verify = &runbook.steps[seen.step.min(runbook.steps.len() - 1)].verify;
+                let proof = self.runs.get(&id).and_then(|run| self.proof(run));
+                if proof.is_some_and(|(since, until)| until.since(since) >= verify.for_) {
+                    self.is_well(now, id, &seen.target, &runbook);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// A target was proved well.
+    fn is_well(&mut self, now: Time, id: u64, target: &str, runbook: &Runbook) {
+        self.heals += 1;
+        let run = self.runs.entry(id).or_default();
+        run.failed = 0;
+        run.last_step_acts = 0;
+        run.healed = true;
+        self.healed.insert(target.to_owned(), (now, runbook.limits.cooldown, id));
+        self.breakers.remove(&runbook.name);
+    }
+
+    /// The target that alerts with these labels are about.
+    fn place(&self, labels: &Labels) -> String {
+        let (service, instance) = (labels.get("service"), labels.get("instance"));
+        let declared = self.policy.service(service).map_or(&[][..], |service| &service.instances);
+        match declared.iter().any(|name| name == instance) {
+            true => format!("{service}/{instance}"),
+            false => service.to_owned(),
+        }
     }
 
     fn watches_are_those_of_recoveries(&self, state: &State) -> Held {
@@ -1115,15 +1163,9 @@ impl Judge {
                 && alert.finding.labels.get("channel") == channel
                 && alert.state == AlertState::Firing
         });
-        let configured = self
-            .policy
-            .notify
-            .receivers
-            .iter()
-            .any(|r| r.channels.iter().any(|(name, _)| name == channel));
         must!(
             "a dead channel is an incident",
-            said || !configured,
+            said || !has_channel(&self.policy, channel),
             "{channel} refused {} attempts and no incident says so",
             out.tries
         );
@@ -1155,10 +1197,7 @@ impl Judge {
     }
 
     fn retries_go_on(&self, now: Time, state: &State) -> Held {
-        for (id, (created, tried, number)) in &self.tries {
-            if self.accepted.contains(id) || self.refused.contains(id) {
-                continue;
-            }
+        for (id, (Tried { created, .. }, tried, number)) in &self.tries {
             let delivery = state.outbox.get(id).map(|out| out.delivery);
             let (age, quiet) = (now.since(*created), now.since(*tried));
             must!(

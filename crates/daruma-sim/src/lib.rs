@@ -4,6 +4,10 @@
 //! One number decides a whole day, so a day that broke a promise can be lived again:
 //! [`run_seed`] says which promise broke, when, and how it came to it. Nothing here sleeps, reads a
 //! clock or touches the machine.
+//!
+//! `cargo test -p daruma-sim` lives the first thousand days; other ones, such as a night's worth of
+//! new ones, are chosen by `DARUMA_SIM_SEEDS=1000..21000 cargo test -p daruma-sim thousand`. A day
+//! that broke a promise is told with its number, its story and the command that lives it again.
 
 mod day;
 mod journal;
@@ -70,7 +74,9 @@ impl fmt::Display for Failure {
         for line in &self.story {
             writeln!(f, "  {line}")?;
         }
-        write!(f, "seed {} at {:?}: {}", self.seed, self.at, self.invariant)
+        writeln!(f, "seed {} at {:?}: {}", self.seed, self.at, self.invariant)?;
+        let (seed, next) = (self.seed, self.seed.saturating_add(1));
+        write!(f, "again: DARUMA_SIM_SEEDS={seed}..{next} cargo test -p daruma-sim thousand")
     }
 }
 

@@ -1,0 +1,81 @@
+//! What follows from the state alone and is kept beside it, so that an event costs what it moves, not
+//! what is known. Never stored: it is rebuilt with the state, and equals what the state gives.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use daruma_model::{Level, Time};
+
+use crate::{Alert, AlertState, Delivery, Incident, Outgoing, State};
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Index {
+    /// Deadlines of alerts.
+    pub(crate) timers: BTreeSet<(Time, String)>,
+    /// Keys of the alerts that fire.
+    pub(crate) firing: BTreeSet<String>,
+    /// Services that evidence calls ill now, and by how many alerts of level `error` and above.
+    pub(crate) ill: BTreeMap<String, usize>,
+    /// Instances of services that evidence speaks against now, and by how many alerts.
+    pub(crate) sick: BTreeMap<(String, String), usize>,
+    /// Incidents that are not over, or whose end is not told yet.
+    pub(crate) open: BTreeSet<u64>,
+    /// Messages that are neither accepted, refused nor given up.
+    pub(crate) waiting: BTreeSet<u64>,
+}
+
+impl Index {
+    pub(crate) fn of(state: &State) -> Index {
+        let mut index = Index::default();
+        for alert in state.alerts.values() {
+            index.alert_comes(state, alert);
+        }
+        let open = |incident: &&Incident| incident.resolved.is_none() || !incident.told.is_empty();
+        index.open = state.incidents.values().filter(open).map(|incident| incident.id).collect();
+        let waiting =
+            |out: &&Outgoing| matches!(out.delivery, Delivery::Queued | Delivery::Sending);
+        index.waiting = state.outbox.values().filter(waiting).map(|out| out.message.id).collect();
+        index
+    }
+
+    pub(crate) fn alert_comes(&mut self, state: &State, alert: &Alert) {
+        if let Some(at) = crate::alerts::deadline(state, alert) {
+            self.timers.insert((at, alert.key.clone()));
+        }
+        if alert.state == AlertState::Firing {
+            self.firing.insert(alert.key.clone());
+        }
+        if alert.holds() && !alert.service().is_empty() {
+            *self.sick.entry(place(alert)).or_default() += 1;
+            if alert.level() >= Level::Error {
+                *self.ill.entry(alert.service().to_owned()).or_default() += 1;
+            }
+        }
+    }
+
+    pub(crate) fn alert_goes(&mut self, state: &State, alert: &Alert) {
+        if let Some(at) = crate::alerts::deadline(state, alert) {
+            self.timers.remove(&(at, alert.key.clone()));
+        }
+        self.firing.remove(&alert.key);
+        if alert.holds() && !alert.service().is_empty() {
+            one_less(&mut self.sick, place(alert));
+            if alert.level() >= Level::Error {
+                one_less(&mut self.ill, alert.service().to_owned());
+            }
+        }
+    }
+}
+
+fn place(alert: &Alert) -> (String, String) {
+    (alert.service().to_owned(), alert.finding.labels.get("instance").to_owned())
+}
+
+fn one_less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
