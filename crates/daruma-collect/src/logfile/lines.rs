@@ -55,7 +55,7 @@ impl Lines {
     pub(super) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Line<'_>)) -> (u64, u64) {
         let (mut rest, mut ended, mut skipped) = (bytes, 0, 0);
         while !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', rest);
             if self.at.skipping {
                 skipped += end.unwrap_or(rest.len()) as u64;
                 ended += u64::from(end.is_some());
