@@ -154,12 +154,12 @@ impl AlertRule {
                 .map_err(|error| error.to_string())?;
             Ok(samples(answer.value, at)?
                 .into_iter()
-                .map(|sample| (sample.labels, sample.value))
+                .map(|sample| (sample.labels, sample.value.number()))
                 .collect())
         };
         let scene = Scene {
             labels: &raw,
-            value: sample.value,
+            value: sample.value.number(),
             external_labels: context.external_labels,
             external_url: context.external_url,
             query: Some(&query),
@@ -176,7 +176,7 @@ impl AlertRule {
         Element {
             labels: labels.into_iter().collect(),
             annotations: expanded(&self.annotations).into_iter().collect(),
-            value: sample.value,
+            value: sample.value.number(),
             raw,
         }
     }
@@ -297,7 +297,7 @@ pub(crate) fn samples(value: Value, at: Time) -> Result<Vec<VectorSample>, Strin
     match value {
         Value::Vector(samples) => Ok(samples),
         Value::Scalar(value) => {
-            Ok(vec![VectorSample { labels: Labels::default(), value, time: at }])
+            Ok(vec![VectorSample { labels: Labels::default(), value: value.into(), time: at }])
         }
         Value::Matrix(_) | Value::String(_) => {
             Err("the result is neither an instant vector nor a scalar".to_owned())

@@ -439,7 +439,10 @@ impl Recording {
             if now.insert(labels.clone(), ()).is_some() {
                 return Err(format!("two results have the same labels {labels}"));
             }
-            recorded.push(Sample { labels, time: at, value: result.value });
+            let Some(value) = result.value.float() else {
+                return Err(format!("{labels} is a native histogram, which is not recorded"));
+            };
+            recorded.push(Sample { labels, time: at, value });
         }
         for gone in self.last.keys().filter(|labels| !now.contains_key(*labels)) {
             recorded.push(Sample { labels: gone.clone(), time: at, value: stale_marker() });

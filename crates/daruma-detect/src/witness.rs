@@ -34,7 +34,7 @@ pub fn witness(expr: &Expr, querier: &dyn Querier, now: Time, after: Time) -> (V
             let scalar = matches!(answer.value, daruma_promql::Value::Scalar(_));
             let mut found = samples(answer.value, now)?;
             // As a condition, a number is true unless it is zero.
-            found.retain(|sample| !(scalar && sample.value == 0.0));
+            found.retain(|sample| !(scalar && sample.value.float() == Some(0.0)));
             Ok(found)
         });
     match found {
@@ -47,8 +47,8 @@ pub fn witness(expr: &Expr, querier: &dyn Querier, now: Time, after: Time) -> (V
                     many => format!(" ({labels} and {} more)", many - 1),
                 };
                 let evidence = Evidence {
-                    summary: holds_text(expr, sample.value) + &more,
-                    value: Some(sample.value),
+                    summary: holds_text(expr, sample.value.number()) + &more,
+                    value: sample.value.float(),
                     query: plot(expr, &Labels::default()),
                     lines: Vec::new(),
                 };

@@ -75,6 +75,13 @@ impl Labels {
         Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
     }
 
+    /// Where the set lies in memory: equal for clones of one set, and not used again as long as one of
+    /// them lives. Two equal sets may well differ in it.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<()>() as usize
+    }
+
     /// A plain map, for templates and JSON.
     #[must_use]
     pub fn to_map(&self) -> BTreeMap<String, String> {

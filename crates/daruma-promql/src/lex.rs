@@ -13,6 +13,8 @@ pub(crate) enum Token {
     Number(f64),
     /// A quoted text, unquoted.
     Text(String),
+    /// A quoted text that is not valid UTF-8, as it is shown.
+    Bytes(String),
     /// An operator or a bracket.
     Sign(&'static str),
     /// The end of the text.
@@ -52,9 +54,13 @@ pub(crate) fn lex(text: &str) -> Result<Vec<Lexeme>, ParseError> {
             b' ' | b'\t' | b'\n' | b'\r' => at += 1,
             b'#' => at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at),
             b'"' | b'\'' | b'`' => {
-                let (unquoted, end) = unquote(text, at)?;
+                let (bytes, end) = unquote_bytes(text, at)?;
                 at = end;
-                lexemes.push(Lexeme { token: Token::Text(unquoted), span: start..at });
+                let token = match String::from_utf8(bytes) {
+                    Ok(unquoted) => Token::Text(unquoted),
+                    Err(error) => Token::Bytes(shown_bytes(error.as_bytes())),
+                };
+                lexemes.push(Lexeme { token, span: start..at });
             }
             b'0'..=b'9' => {
                 let (number, end) = number(text, at)?;
@@ -131,26 +137,41 @@ fn number(text: &str, at: usize) -> Result<(f64, usize), ParseError> {
 
 /// The quoted text that begins at `at`, with escapes as Go reads them, and where it ends.
 pub(crate) fn unquote(text: &str, at: usize) -> Result<(String, usize), ParseError> {
+    let (bytes, end) = unquote_bytes(text, at)?;
+    let plain = String::from_utf8(bytes).map_err(|_| not_utf8(text, at..end))?;
+    Ok((plain, end))
+}
+
+pub(crate) fn not_utf8(text: &str, span: Range<usize>) -> ParseError {
+    ParseError::at(text, span, "this text is not valid UTF-8".to_owned())
+}
+
+/// Bytes in quotes, with what is not UTF-8 escaped.
+fn shown_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        shown.extend(chunk.valid().escape_debug());
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    shown.push('"');
+    shown
+}
+
+fn unquote_bytes(text: &str, at: usize) -> Result<(Vec<u8>, usize), ParseError> {
     let unended =
         || ParseError::at(text, at..text.len(), "this quoted text has no closing quote".to_owned());
     let quote = text[at..].chars().next().unwrap_or('"');
     let body = at + 1;
     if quote == '`' {
         let length = text[body..].find('`').ok_or_else(unended)?;
-        return Ok((text[body..body + length].to_owned(), body + length + 1));
+        return Ok((text.as_bytes()[body..body + length].to_vec(), body + length + 1));
     }
     let mut plain: Vec<u8> = Vec::new();
     let mut chars = text[body..].char_indices();
     while let Some((offset, c)) = chars.next() {
         match c {
             '\n' => return Err(unended()),
-            c if c == quote => {
-                let end = body + offset + 1;
-                let plain = String::from_utf8(plain).map_err(|_| {
-                    ParseError::at(text, at..end, "this text is not valid UTF-8".to_owned())
-                })?;
-                return Ok((plain, end));
-            }
+            c if c == quote => return Ok((plain, body + offset + 1)),
             '\\' => {
                 let rest = &text[body + offset + 1..];
                 let (taken, bytes) = escape(rest, quote).ok_or_else(|| {

@@ -22,6 +22,7 @@
 mod ast;
 mod eval;
 mod functions;
+pub mod histogram;
 mod inputs;
 mod lex;
 mod number;
@@ -44,7 +45,7 @@ pub use eval::{EvalError, Limits, instant, range};
 pub use functions::{FUNCTIONS, Function};
 pub use inputs::{fresh_inputs, inputs_present};
 pub use number::{format_short, format_value};
-pub use value::{Annotation, AnnotationLevel, Answer, Value, VectorSample};
+pub use value::{Annotation, AnnotationLevel, Answer, SampleValue, Value, VectorSample};
 
 #[doc(no_inline)]
 pub use daruma_model::Querier;

@@ -10,7 +10,7 @@ use crate::ast::{
     Kind, Matching, Node, Shift, Subquery, ValueType, VectorSelector,
 };
 use crate::functions::{FUNCTIONS, Function, nearest};
-use crate::lex::{Lexeme, Token, lex};
+use crate::lex::{Lexeme, Token, lex, not_utf8};
 use crate::{ParseError, TEXT_BYTES_MAX};
 
 /// The longest way from the root of a tree to a leaf. Recursion over the tree needs no other bound;
@@ -622,6 +622,7 @@ impl Parser<'_> {
                 self.expect(")", "an operator or `)`")?;
                 self.node(Kind::Paren(Box::new(inner)), start)
             }
+            Token::Bytes(_) => Err(not_utf8(self.text, self.span())),
             Token::Sign("{") => self.selector(None, start),
             Token::Word(word) => self.word(&word, start),
             _ => Err(self.unexpected("a value, a selector, a function or `(`")),
@@ -669,6 +670,12 @@ impl Parser<'_> {
         self.take();
         let mut grouping = self.grouping()?;
         let open = self.span();
+        if op == AggregateOp::CountValues
+            && let Token::Bytes(shown) = self.peek_after()
+        {
+            let span = self.lexemes[self.at + 1].span.clone();
+            return Err(self.error(span, format!("invalid label name {shown}")));
+        }
         let mut args = self.args()?;
         if grouping.is_none() {
             grouping = self.grouping()?;

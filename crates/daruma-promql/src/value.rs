@@ -1,8 +1,12 @@
 //! What a query yields: a value and the annotations that accompany it.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-use daruma_model::{Labels, Series, Time};
+use daruma_model::{Histogram, Labels, Series, Time};
+
+use crate::number::format_value;
 
 /// A result.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,13 +30,70 @@ pub enum Value {
     String(String),
 }
 
+/// What one sample says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SampleValue {
+    /// A number; never the staleness marker.
+    Float(f64),
+    /// A native histogram; never a staleness marker.
+    Histogram(Arc<Histogram>),
+}
+
+impl SampleValue {
+    /// The number, if it is one.
+    #[must_use]
+    pub fn float(&self) -> Option<f64> {
+        match self {
+            SampleValue::Float(value) => Some(*value),
+            SampleValue::Histogram(_) => None,
+        }
+    }
+
+    /// The number an alert or a chart can show: of a histogram there is none, hence 0 as upstream.
+    #[must_use]
+    pub fn number(&self) -> f64 {
+        self.float().unwrap_or(0.0)
+    }
+
+    /// The histogram, if it is one.
+    #[must_use]
+    pub fn histogram(&self) -> Option<&Arc<Histogram>> {
+        match self {
+            SampleValue::Float(_) => None,
+            SampleValue::Histogram(histogram) => Some(histogram),
+        }
+    }
+}
+
+impl From<f64> for SampleValue {
+    fn from(value: f64) -> SampleValue {
+        SampleValue::Float(value)
+    }
+}
+
+impl From<Histogram> for SampleValue {
+    fn from(histogram: Histogram) -> SampleValue {
+        SampleValue::Histogram(Arc::new(histogram))
+    }
+}
+
+/// As the API prints a number, and as `count_values` prints a histogram.
+impl fmt::Display for SampleValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SampleValue::Float(value) => f.write_str(&format_value(*value)),
+            SampleValue::Histogram(histogram) => f.write_str(&crate::histogram::text(histogram)),
+        }
+    }
+}
+
 /// One element of an instant vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSample {
     /// Its labels.
     pub labels: Labels,
-    /// Its value; never the staleness marker.
-    pub value: f64,
+    /// Its value.
+    pub value: SampleValue,
     /// The evaluation time.
     pub time: Time,
 }

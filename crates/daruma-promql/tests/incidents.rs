@@ -35,9 +35,10 @@ fn every_15s(series: &[Told<'_>]) -> Memory {
 fn vector(memory: &Memory, text: &str, time: Time) -> Vec<(String, f64)> {
     let answer = instant(memory, &expr(text), time, &Limits::default());
     match answer.unwrap_or_else(|error| panic!("{text}: {error}")).value {
-        Value::Vector(vector) => {
-            vector.into_iter().map(|sample| (sample.labels.to_string(), sample.value)).collect()
-        }
+        Value::Vector(vector) => vector
+            .into_iter()
+            .map(|sample| (sample.labels.to_string(), sample.value.number()))
+            .collect(),
         Value::Scalar(value) => vec![("scalar".to_owned(), value)],
         other => panic!("{text}: {other:?}"),
     }

@@ -237,7 +237,7 @@ proptest! {
                     prop_assert_eq!(steps.count(), vector.len(), "{} at {:?}", text, time);
                     for sample in vector {
                         let value = at(&sample.labels).map(|point| point.value.to_bits());
-                        prop_assert_eq!(value, Some(sample.value.to_bits()), "{}", text);
+                        prop_assert_eq!(value, Some(sample.value.number().to_bits()), "{}", text);
                     }
                 }
                 (Ok(_), Err(error)) => prop_assert!(false, "{text}: only at {time:?}: {error}"),

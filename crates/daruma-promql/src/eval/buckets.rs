@@ -1,10 +1,11 @@
 //! Classic histograms: cumulative counters with an `le` label, and what can be read off them.
 
-use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use daruma_model::{Labels, Time};
+use daruma_model::{Histogram as Native, Labels, Time};
 
+use super::intern::{Interner, Selection};
 use super::{Element, Evaluated, Evaluator};
 use crate::ast::Node;
 
@@ -19,40 +20,103 @@ pub(super) struct Histogram {
     pub(super) buckets: Vec<Bucket>,
 }
 
+/// The histograms of a vector: native ones, and classic ones put together from their buckets.
+pub(super) struct Histograms {
+    pub(super) native: Vec<(Labels, Arc<Native>)>,
+    pub(super) classic: Vec<Histogram>,
+}
+
 /// A relative step down between neighbouring buckets that is rounding, not a fault of the data.
 const SMALL: f64 = 1e-12;
 
 impl Evaluator<'_> {
-    /// The classic histograms among the elements of `node`, by their labels without `le`.
-    pub(super) fn histograms(&self, node: &Node, time: Time) -> Evaluated<Vec<Histogram>> {
-        let mut places: HashMap<Labels, usize> = HashMap::new();
-        let mut histograms: Vec<Histogram> = Vec::new();
+    /// The histograms among the elements of `node`, classic ones by their labels without `le`. Where a
+    /// native and a classic one have the same labels, neither counts.
+    pub(super) fn histograms(&self, node: &Node, time: Time) -> Evaluated<Histograms> {
+        let le = ["le".to_owned()];
+        let selections = [Selection::Except(&le), Selection::All];
+        let mut interner = Interner::new(false);
+        let mut found = Histograms { native: Vec::new(), classic: Vec::new() };
         for Element { labels, value, .. } in self.vector(node, time)? {
+            let count = match value {
+                crate::SampleValue::Float(count) => count,
+                crate::SampleValue::Histogram(histogram) => {
+                    found.native.push((labels, histogram));
+                    continue;
+                }
+            };
             let text = labels.get("le");
             let Some(upper) = bound(text) else {
                 let name = labels.get(Labels::NAME);
                 let message = format!(
                     "bucket label \"le\" is missing or has a malformed value of {text:?}{}",
-                    if name.is_empty() {
-                        String::new()
-                    } else {
-                        format!(" for metric name {name:?}")
-                    }
+                    for_metric(name)
                 );
                 self.warn(message, &node.span);
                 continue;
             };
-            let rest = labels.filtered(|name| name != "le");
-            let place = *places.entry(rest).or_insert_with_key(|rest| {
-                histograms.push(Histogram { labels: rest.clone(), buckets: Vec::new() });
-                histograms.len() - 1
-            });
-            histograms[place].buckets.push(Bucket { upper, count: value });
+            let place = interner.place(&labels, 0, &selections);
+            if place == found.classic.len() {
+                let labels = selections[0].of(&labels);
+                found.classic.push(Histogram { labels, buckets: Vec::new() });
+            }
+            found.classic[place].buckets.push(Bucket { upper, count });
         }
-        for histogram in &mut histograms {
+        let classic = &mut found.classic;
+        found.native.retain(|(labels, _)| {
+            let Some(place) = interner.find(labels, 1, &selections) else { return true };
+            let message = format!(
+                "vector contains a mix of classic and native histograms{}",
+                for_metric(labels.get(Labels::NAME))
+            );
+            self.warn(message, &node.span);
+            classic[place].buckets.clear();
+            false
+        });
+        classic.retain(|histogram| !histogram.buckets.is_empty());
+        for histogram in classic {
             histogram.buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
         }
-        Ok(histograms)
+        Ok(found)
+    }
+
+    /// The φ-quantile of a native histogram, with a remark if observations of NaN are in the way.
+    pub(super) fn native_quantile(
+        &self,
+        phi: f64,
+        labels: &Labels,
+        histogram: &Native,
+        span: &Range<usize>,
+    ) -> f64 {
+        let (value, caveat) = crate::histogram::quantile(phi, histogram);
+        if let Some(caveat) = caveat {
+            let message = format!(
+                "input to histogram_quantile has NaN observations, result is {}{}",
+                caveat.as_str(),
+                for_metric(labels.get(Labels::NAME))
+            );
+            self.info(message, span);
+        }
+        value
+    }
+
+    /// The share of a native histogram between two values, with a remark as for a quantile.
+    pub(super) fn native_fraction(
+        &self,
+        (lower, upper): (f64, f64),
+        labels: &Labels,
+        histogram: &Native,
+        span: &Range<usize>,
+    ) -> f64 {
+        let (value, nans) = crate::histogram::fraction(lower, upper, histogram);
+        if nans {
+            let message = format!(
+                "input to histogram_fraction has NaN observations, which are excluded from all fractions{}",
+                for_metric(labels.get(Labels::NAME))
+            );
+            self.info(message, span);
+        }
+        value
     }
 
     /// The φ-quantile of one histogram, with a remark if its buckets had to be repaired.
@@ -64,14 +128,19 @@ impl Evaluator<'_> {
     ) -> f64 {
         let (value, repaired) = quantile(phi, &histogram.buckets);
         if repaired {
-            let name = histogram.labels.get(Labels::NAME);
             let message = format!(
-                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name {name:?}"
+                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
+                for_metric(histogram.labels.get(Labels::NAME))
             );
             self.info(message, span);
         }
         value
     }
+}
+
+/// Names the metric, if it has a name.
+fn for_metric(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" for metric name {name:?}") }
 }
 
 /// The bound an `le` label names.

@@ -1,16 +1,17 @@
 //! Functions over scalars and instant vectors, and the way to those over range vectors.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 
-use daruma_model::{Labels, Time};
+use daruma_model::{Histogram, Labels, Time};
 
 use super::aggregate::{by_value, quantile_range};
 use super::buckets::fraction;
 use super::dates::Civil;
+use super::intern::Interner;
 use super::windows::absent_labels;
-use super::{Element, Evaluated, Evaluator, Got, SAME_LABELSET, failed};
+use super::{Element, Evaluated, Evaluator, FINAL, Got, SAME_LABELSET, failed};
 use crate::ast::{Call, Kind, Node, ValueType};
+use crate::histogram::variance;
 use crate::number::format_value;
 
 /// Regular expressions in a query are compiled within this many bytes.
@@ -40,10 +41,14 @@ impl Evaluator<'_> {
                     a.max(b)
                 })
             }
-            "scalar" => Got::Scalar(match self.vector(&call.args[0], time)?.as_slice() {
-                [only] => only.value,
-                _ => f64::NAN,
-            }),
+            "scalar" => {
+                let vector = self.vector(&call.args[0], time)?;
+                let mut floats = vector.iter().filter_map(|element| element.value.float());
+                Got::Scalar(match (floats.next(), floats.next()) {
+                    (Some(only), None) => only,
+                    _ => f64::NAN,
+                })
+            }
             "vector" => Got::Vector(vec![Element::bare(scalar(0)?, time)]),
             "absent" => {
                 let arg = &call.args[0];
@@ -52,64 +57,98 @@ impl Evaluator<'_> {
                 Got::Vector(absent.then(element).into_iter().collect())
             }
             "timestamp" => Got::Vector(self.timestamps(&call.args[0], time)?),
-            "start_timestamp" => {
-                return failed("start_timestamp() has no answer: start times are not stored");
-            }
+            "start_timestamp" => Got::Vector(self.start_timestamps(&call.args[0], time)),
             "label_replace" => Got::Vector(self.label_replace(call, time)?),
             "label_join" => Got::Vector(self.label_join(call, time)?),
             "info" => Got::Vector(self.info_labels(node, call, time)?),
             "sort" | "sort_desc" => {
                 let mut vector = self.vector(&call.args[0], time)?;
-                vector.sort_by(|a, b| by_value(a.value, b.value, name == "sort_desc"));
+                vector.retain(|element| element.value.float().is_some());
+                let descending = name == "sort_desc";
+                vector.sort_by(|a, b| by_value(a.value.number(), b.value.number(), descending));
                 Got::Vector(vector)
             }
             "sort_by_label" | "sort_by_label_desc" => Got::Vector(self.sort_by_label(call, time)?),
             "histogram_quantile" => {
                 let phi = scalar(0)?;
                 self.check_quantile(phi, &call.args[0]);
-                let histograms = self.histograms(&call.args[1], time)?;
-                Got::Vector(
-                    histograms
-                        .into_iter()
-                        .map(|histogram| {
-                            let value = self.bucket_quantile(phi, &histogram, &call.args[1].span);
-                            Element { labels: histogram.labels, drop_name: true, value, time }
-                        })
-                        .collect(),
-                )
+                let arg = &call.args[1];
+                let found = self.histograms(arg, time)?;
+                let mut results = Vec::with_capacity(found.native.len() + found.classic.len());
+                for (labels, histogram) in found.native {
+                    let value = self.native_quantile(phi, &labels, &histogram, &arg.span).into();
+                    results.push(Element { labels, drop_name: true, value, time });
+                }
+                for histogram in found.classic {
+                    let value = self.bucket_quantile(phi, &histogram, &arg.span).into();
+                    let labels = histogram.labels;
+                    results.push(Element { labels, drop_name: true, value, time });
+                }
+                Got::Vector(results)
             }
             "histogram_quantiles" => {
                 let label = self.text(&call.args[1], time)?;
-                let histograms = self.histograms(&call.args[0], time)?;
-                let mut results = Vec::new();
+                let arg = &call.args[0];
+                let mut phis = Vec::new();
                 for arg in &call.args[2..] {
                     let phi = self.scalar(arg, time)?;
                     self.check_quantile(phi, arg);
-                    self.hold(histograms.len())?;
-                    for histogram in &histograms {
-                        let value = self.bucket_quantile(phi, histogram, &call.args[0].span);
-                        let labels = histogram.labels.with(&label, &metric_float(phi));
+                    phis.push(phi);
+                }
+                let found = self.histograms(arg, time)?;
+                let mut results = Vec::new();
+                for phi in phis {
+                    self.hold(found.native.len() + found.classic.len())?;
+                    let text = metric_float(phi);
+                    for (labels, histogram) in &found.native {
+                        let value = self.native_quantile(phi, labels, histogram, &arg.span).into();
+                        let labels = labels.with(&label, &text);
+                        results.push(Element { labels, drop_name: true, value, time });
+                    }
+                    for histogram in &found.classic {
+                        let value = self.bucket_quantile(phi, histogram, &arg.span).into();
+                        let labels = histogram.labels.with(&label, &text);
                         results.push(Element { labels, drop_name: true, value, time });
                     }
                 }
                 Got::Vector(results)
             }
             "histogram_fraction" => {
-                let (lower, upper) = (scalar(0)?, scalar(1)?);
-                let histograms = self.histograms(&call.args[2], time)?.into_iter();
-                let element = |histogram: super::buckets::Histogram| Element {
-                    value: fraction(lower, upper, &histogram.buckets),
-                    labels: histogram.labels,
-                    drop_name: true,
-                    time,
-                };
-                Got::Vector(histograms.map(element).collect())
+                let bounds = (scalar(0)?, scalar(1)?);
+                let arg = &call.args[2];
+                let found = self.histograms(arg, time)?;
+                let mut results = Vec::with_capacity(found.native.len() + found.classic.len());
+                for (labels, histogram) in found.native {
+                    let value = self.native_fraction(bounds, &labels, &histogram, &arg.span).into();
+                    results.push(Element { labels, drop_name: true, value, time });
+                }
+                for histogram in found.classic {
+                    let value = fraction(bounds.0, bounds.1, &histogram.buckets).into();
+                    let labels = histogram.labels;
+                    results.push(Element { labels, drop_name: true, value, time });
+                }
+                Got::Vector(results)
             }
             // These read native histograms only: floats have no part in their result.
             "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev"
             | "histogram_stdvar" => {
-                self.vector(&call.args[0], time)?;
-                Got::Vector(Vec::new())
+                let read: fn(&Histogram) -> f64 = match name {
+                    "histogram_avg" => |histogram| histogram.sum / histogram.count,
+                    "histogram_count" => |histogram| histogram.count,
+                    "histogram_sum" => |histogram| histogram.sum,
+                    "histogram_stddev" => |histogram| variance(histogram).sqrt(),
+                    _ => variance,
+                };
+                let mut vector = self.vector(&call.args[0], time)?;
+                vector.retain_mut(|element| {
+                    let Some(value) = element.value.histogram().map(|h| read(h)) else {
+                        return false;
+                    };
+                    element.value = value.into();
+                    element.drop_name = true;
+                    true
+                });
+                Got::Vector(vector)
             }
             "clamp" | "clamp_min" | "clamp_max" => {
                 let (low, high) = match name {
@@ -153,10 +192,13 @@ impl Evaluator<'_> {
 
     fn mapped(&self, arg: &Node, time: Time, function: impl Fn(f64) -> f64) -> Evaluated<Got<'_>> {
         let mut vector = self.vector(arg, time)?;
-        for element in &mut vector {
-            element.value = function(element.value);
+        // Functions of a number leave histograms out.
+        vector.retain_mut(|element| {
+            let Some(value) = element.value.float() else { return false };
+            element.value = function(value).into();
             element.drop_name = true;
-        }
+            true
+        });
         Ok(Got::Vector(vector))
     }
 
@@ -174,11 +216,23 @@ impl Evaluator<'_> {
         };
         let computed = !matches!(&arg.bare().kind, Kind::Selector(_));
         for element in &mut vector {
-            element.value = if computed { time } else { element.time }.as_secs_f64();
+            element.value = if computed { time } else { element.time }.as_secs_f64().into();
             element.time = time;
             element.drop_name = true;
         }
         Ok(vector)
+    }
+
+    /// Since when each sample of a plain selector counts, 0 where that is not known; nothing for
+    /// anything computed.
+    fn start_timestamps(&self, arg: &Node, time: Time) -> Vec<Element> {
+        let Kind::Selector(selector) = &arg.bare().kind else { return Vec::new() };
+        self.newest_as(selector, time, |newest| Element {
+            labels: newest.labels.clone(),
+            drop_name: true,
+            value: newest.start.unwrap_or_default().as_secs_f64().into(),
+            time,
+        })
     }
 
     fn label_replace(&self, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
@@ -249,12 +303,14 @@ impl Evaluator<'_> {
 
 /// Refuses two elements with one label set.
 fn distinct(vector: Vec<Element>) -> Evaluated<Vec<Element>> {
-    let mut seen = HashSet::with_capacity(vector.len());
-    if vector.iter().all(|element| seen.insert(&element.labels)) {
-        Ok(vector)
-    } else {
-        failed(SAME_LABELSET)
+    let mut interner = Interner::new(false);
+    interner.expect(vector.len());
+    for (at, element) in vector.iter().enumerate() {
+        if interner.place(&element.labels, 0, &FINAL) < at {
+            return failed(SAME_LABELSET);
+        }
     }
+    Ok(vector)
 }
 
 /// A number as a label value in the exposition format: whole numbers end in `.0`.

@@ -89,9 +89,12 @@ impl Evaluator<'_> {
         let mut found: HashMap<Labels, Vec<(Time, Labels)>> = HashMap::new();
         for one in series {
             self.hold(one.points.len())?;
-            let Some(newest) = one.points.last().filter(|point| !is_stale(point.value)) else {
-                continue;
-            };
+            let newest = one.points.last();
+            let native = one.histograms.last();
+            if native.is_some_and(|native| newest.is_none_or(|point| point.time < native.time)) {
+                return failed(format!("{} holds histograms, so it is no info metric", one.labels));
+            }
+            let Some(newest) = newest.filter(|point| !is_stale(point.value)) else { continue };
             let identity = one.labels.filtered(|name| IDENTIFYING.contains(&name));
             let infos = found.entry(identity).or_default();
             let name = one.labels.get(Labels::NAME);

@@ -12,19 +12,29 @@ mod binary;
 mod buckets;
 mod calls;
 mod dates;
+mod edges;
 mod enrich;
-mod sums;
+mod intern;
+mod leaves;
+mod rates;
+pub(crate) mod sums;
 mod windows;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use daruma_model::{Labels, Point, Querier, Series, Span, Time, is_stale};
+use daruma_model::{
+    Histogram, HistogramPoint, Labels, Point, Querier, ResetHint, Series, Span, Time,
+};
 
 use crate::Expr;
-use crate::ast::{At, Duration, Edges, Kind, Node, Subquery, ValueType, VectorSelector};
-use crate::value::{Annotation, AnnotationLevel, Answer, Value, VectorSample};
+use crate::ast::{At, Duration, Edges, Kind, Node, Subquery, ValueType};
+use crate::histogram::negated;
+use crate::value::{Annotation, AnnotationLevel, Answer, SampleValue, Value, VectorSample};
+use intern::{Interner, Selection};
+use leaves::Leaf;
 
 /// What bounds a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +51,9 @@ impl Default for Limits {
         Limits { samples_max: 50_000_000, lookback: Span::minutes(5) }
     }
 }
+
+/// The most remarks that one result carries; beyond it further ones tell nothing new.
+const REMARKS_MAX: usize = 1000;
 
 /// The distance of a subquery's steps when none is given, as Prometheus' default.
 const SUBQUERY_STEP: Span = Span::minutes(1);
@@ -90,32 +103,30 @@ pub fn instant(
         Got::Scalar(value) => Value::Scalar(value),
         Got::Text(text) => Value::String(text),
         Got::Vector(vector) => {
-            let mut seen = HashSet::with_capacity(vector.len());
+            let mut interner = Interner::new(false);
+            interner.expect(vector.len());
             let mut samples = Vec::with_capacity(vector.len());
             for element in vector {
-                let labels = element.final_labels();
-                if !seen.insert(labels.clone()) {
+                let drop_name = usize::from(element.drop_name);
+                if interner.place(&element.labels, drop_name, &FINAL) < samples.len() {
                     return failed(SAME_LABELSET);
                 }
+                let labels = FINAL[drop_name].of(&element.labels);
                 samples.push(VectorSample { labels, value: element.value, time: at });
             }
             Value::Vector(samples)
         }
         Got::Matrix(matrix) => {
-            let mut series = BTreeMap::new();
+            let mut all = Vec::with_capacity(matrix.windows.len());
             for window in matrix.windows {
-                let labels =
-                    if window.drop_name { nameless(&window.labels) } else { window.labels };
-                if series.insert(labels, window.points.into_owned()).is_some() {
-                    return failed(SAME_LABELSET);
-                }
+                all.push(Series {
+                    labels: FINAL[usize::from(window.drop_name)].of(&window.labels),
+                    points: window.points.into_owned(),
+                    starts: window.starts.to_vec(),
+                    histograms: window.histograms.into_owned(),
+                });
             }
-            Value::Matrix(
-                series
-                    .into_iter()
-                    .map(|(labels, points)| Series { labels, points, ..Series::default() })
-                    .collect(),
-            )
+            sorted(all)?
         }
     };
     Ok(Answer { value, annotations: eval.notes.into_inner() })
@@ -149,7 +160,8 @@ pub fn range(
         return failed("the end of a range query lies before its start");
     }
     let eval = Evaluator::new(querier, expr, (start, end), step, limits)?;
-    let mut series: BTreeMap<Labels, Vec<Point>> = BTreeMap::new();
+    let mut interner = Interner::new(true);
+    let mut series: Vec<Series> = Vec::new();
     let mut time = start;
     loop {
         eval.hold(1)?;
@@ -159,12 +171,27 @@ pub fn range(
             Got::Matrix(_) | Got::Text(_) => Vec::new(),
         };
         eval.hold(vector.len())?;
+        interner.expect(vector.len());
         for element in vector {
-            let points = series.entry(element.final_labels()).or_default();
-            if points.last().is_some_and(|point| point.time == time) {
+            let drop_name = usize::from(element.drop_name);
+            let place = interner.place(&element.labels, drop_name, &FINAL);
+            if place == series.len() {
+                let labels = FINAL[drop_name].of(&element.labels);
+                series.push(Series { labels, ..Series::default() });
+            }
+            let one = &mut series[place];
+            if one.points.last().is_some_and(|point| point.time == time)
+                || one.histograms.last().is_some_and(|point| point.time == time)
+            {
                 return failed(SAME_LABELSET);
             }
-            points.push(Point { time, value: element.value });
+            match element.value {
+                SampleValue::Float(value) => one.points.push(Point { time, value }),
+                SampleValue::Histogram(histogram) => {
+                    eval.hold(histogram.buckets())?;
+                    one.histograms.push(HistogramPoint { time, start: None, histogram });
+                }
+            }
         }
         let next = time + step;
         if next > end || next == time {
@@ -172,11 +199,16 @@ pub fn range(
         }
         time = next;
     }
-    let matrix = series
-        .into_iter()
-        .map(|(labels, points)| Series { labels, points, ..Series::default() })
-        .collect();
-    Ok(Answer { value: Value::Matrix(matrix), annotations: eval.notes.into_inner() })
+    Ok(Answer { value: sorted(series)?, annotations: eval.notes.into_inner() })
+}
+
+/// The matrix, sorted by label sets.
+fn sorted(mut series: Vec<Series>) -> Evaluated<Value> {
+    series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    if series.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
+        return failed(SAME_LABELSET);
+    }
+    Ok(Value::Matrix(series))
 }
 
 /// The times at which something shifted by `offset` and `@` is looked at, when it is asked for from
@@ -199,9 +231,8 @@ pub(crate) fn shifted(
 /// Labels that tell what a metric is; they go when a value is no longer that metric.
 pub(crate) const METADATA: [&str; 3] = [Labels::NAME, "__type__", "__unit__"];
 
-pub(crate) fn nameless(labels: &Labels) -> Labels {
-    labels.filtered(|name| !METADATA.contains(&name))
-}
+/// The labels of a result: with the metric's name, or without.
+pub(crate) const FINAL: [Selection<'static>; 2] = [Selection::All, Selection::Nameless];
 
 /// One element of a vector under way.
 #[derive(Debug, Clone)]
@@ -210,18 +241,19 @@ pub(crate) struct Element {
     /// Whether the metric's name goes when the result is complete: until then `by (__name__)`,
     /// `label_replace` and matching can still read it.
     pub(crate) drop_name: bool,
-    pub(crate) value: f64,
+    pub(crate) value: SampleValue,
     /// The time of the sample it was read from, or of the evaluation that computed it.
     pub(crate) time: Time,
 }
 
 impl Element {
     pub(crate) fn bare(value: f64, time: Time) -> Element {
-        Element { labels: Labels::default(), drop_name: false, value, time }
+        Element { labels: Labels::default(), drop_name: false, value: value.into(), time }
     }
 
-    fn final_labels(&self) -> Labels {
-        if self.drop_name { nameless(&self.labels) } else { self.labels.clone() }
+    /// The metric's name, or "".
+    pub(crate) fn name(&self) -> &str {
+        self.labels.get(Labels::NAME)
     }
 }
 
@@ -230,8 +262,11 @@ impl Element {
 pub(crate) struct Window<'e> {
     pub(crate) labels: Labels,
     pub(crate) drop_name: bool,
-    /// In order of time, without staleness markers, at least one.
+    /// In order of time, without staleness markers; there is at least one here or in `histograms`.
     pub(crate) points: std::borrow::Cow<'e, [Point]>,
+    /// Since when each of `points` counts; empty where that is not known.
+    pub(crate) starts: &'e [Option<Time>],
+    pub(crate) histograms: std::borrow::Cow<'e, [HistogramPoint]>,
 }
 
 /// A range vector under way.
@@ -253,13 +288,6 @@ pub(crate) enum Got<'e> {
     Text(String),
 }
 
-/// A selector with everything it can look at.
-struct Leaf {
-    series: Vec<Series>,
-    window: Span,
-    offset: Span,
-}
-
 /// A subquery with its lengths resolved.
 #[derive(Clone, Copy)]
 struct Inner {
@@ -274,23 +302,37 @@ struct Inner {
 struct Steps {
     /// The last step that was evaluated.
     done: Option<Time>,
-    /// By labels, and whether the name is to go.
-    series: BTreeMap<(Labels, bool), Vec<Point>>,
+    /// One for elements that keep their names, one for those that lose them.
+    interners: [Interner; 2],
+    columns: [Vec<Series>; 2],
+}
+
+/// What one node found out about label sets, for its next step.
+pub(crate) struct Memo {
+    pub(crate) interner: Interner,
+    /// Result labels by place.
+    pub(crate) labels: Vec<Labels>,
+    /// Result labels by the addresses of the label sets they were made from, which are kept with them.
+    pub(crate) joined: intern::ByAddress<(usize, usize), (Labels, Labels, Labels)>,
 }
 
 pub(crate) struct Evaluator<'q> {
-    querier: &'q dyn Querier,
+    pub(crate) querier: &'q dyn Querier,
     /// The first and the last time of the outermost query.
     pub(crate) bounds: (Time, Time),
     pub(crate) step: Span,
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// By the selector's index.
-    leaves: Vec<Leaf>,
+    pub(crate) leaves: Vec<Leaf>,
     /// By the node's id.
     inners: HashMap<usize, Inner>,
     /// By the subquery's id.
-    memo: RefCell<HashMap<usize, Steps>>,
+    steps: RefCell<HashMap<usize, Steps>>,
+    /// By the node's id.
+    memos: RefCell<HashMap<usize, Memo>>,
     notes: RefCell<Vec<Annotation>>,
+    /// Places in `notes` by level and text.
+    noted: RefCell<HashMap<(AnnotationLevel, String), usize>>,
     held: Cell<usize>,
 }
 
@@ -309,16 +351,19 @@ impl<'q> Evaluator<'q> {
             limits: *limits,
             leaves: Vec::new(),
             inners: HashMap::new(),
-            memo: RefCell::default(),
+            steps: RefCell::default(),
+            memos: RefCell::default(),
             notes: RefCell::default(),
+            noted: RefCell::default(),
             held: Cell::new(0),
         };
-        eval.plan(expr.ast(), bounds)?;
+        eval.plan(expr.ast(), bounds, false)?;
         Ok(eval)
     }
 
     /// Reads every selector below for all the times at which it will be asked: `first` to `last`.
-    fn plan(&mut self, node: &Node, (first, last): (Time, Time)) -> Evaluated<()> {
+    /// `counted` says that of native histograms only count and sum matter.
+    fn plan(&mut self, node: &Node, (first, last): (Time, Time), counted: bool) -> Evaluated<()> {
         match &node.kind {
             Kind::Selector(selector) => {
                 let offset = self.offset(selector.shift.offset.as_ref())?;
@@ -326,26 +371,11 @@ impl<'q> Evaluator<'q> {
                     Some(window) => self.length(window)?,
                     None => self.limits.lookback,
                 };
-                let (first, last) = shifted(selector.shift.at, offset, (first, last), self.bounds);
-                let (mut after, mut until) = (first - window, last);
-                if selector.edges != Edges::Plain && selector.window.is_some() {
-                    after = after - self.limits.lookback;
-                }
-                if selector.edges == Edges::Smoothed {
-                    until += self.limits.lookback;
-                }
-                let mut series = self.querier.select(&selector.matchers, after, until);
-                if selector.window.is_some() || selector.edges != Edges::Plain {
-                    for one in &mut series {
-                        one.points.retain(|point| !is_stale(point.value));
-                    }
-                }
-                for one in &series {
-                    self.hold(one.points.len())?;
-                }
+                let times = shifted(selector.shift.at, offset, (first, last), self.bounds);
                 // Selectors are planned in order of writing, which is the order of their indices.
                 debug_assert_eq!(self.leaves.len(), selector.index);
-                self.leaves.push(Leaf { series, window, offset });
+                let leaf = self.read(selector, times, window, offset, counted)?;
+                self.leaves.push(leaf);
             }
             Kind::Subquery(subquery) => {
                 let inner = Inner {
@@ -359,20 +389,27 @@ impl<'q> Evaluator<'q> {
                 let (first, last) =
                     shifted(subquery.shift.at, inner.offset, (first, last), self.bounds);
                 self.inners.insert(node.id, inner);
-                self.plan(&subquery.inner, (first - inner.window, last))?;
+                self.plan(&subquery.inner, (first - inner.window, last), false)?;
             }
             Kind::Call(call) if call.function.name == "info" && call.args.len() > 1 => {
-                self.plan(&call.args[0], (first, last))?;
+                self.plan(&call.args[0], (first, last), counted)?;
                 // Matchers without a metric name would read the whole store: `info` reads for itself.
-                self.leaves.push(Leaf {
-                    series: Vec::new(),
-                    window: self.limits.lookback,
-                    offset: Span::ZERO,
-                });
+                self.leaves.push(Leaf::empty(self.limits.lookback));
             }
             _ => {
+                let counted = match &node.kind {
+                    Kind::Binary(_) => false,
+                    Kind::Call(call) => match call.function.name {
+                        "histogram_count" | "histogram_sum" | "histogram_avg" => true,
+                        "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                            false
+                        }
+                        _ => counted,
+                    },
+                    _ => counted,
+                };
                 for child in node.children() {
-                    self.plan(child, (first, last))?;
+                    self.plan(child, (first, last), counted)?;
                 }
             }
         }
@@ -402,12 +439,41 @@ impl<'q> Evaluator<'q> {
         if held > max { Err(EvalError::TooManySamples { max }) } else { Ok(()) }
     }
 
-    /// Adds a remark, once.
+    /// Counts a histogram, with its buckets, against the limit.
+    pub(crate) fn hold_histogram(&self, histogram: &Histogram) -> Evaluated<()> {
+        self.hold(1 + histogram.buckets())
+    }
+
+    /// What the node of that id remembers; to be given back with [`Self::remember`].
+    pub(crate) fn recall(&self, id: usize) -> Memo {
+        let known = self.memos.borrow_mut().remove(&id);
+        known.unwrap_or_else(|| Memo {
+            interner: Interner::new(self.repeats()),
+            labels: Vec::new(),
+            joined: intern::ByAddress::default(),
+        })
+    }
+
+    pub(crate) fn remember(&self, id: usize, memo: Memo) {
+        if self.repeats() {
+            self.memos.borrow_mut().insert(id, memo);
+        }
+    }
+
+    /// Whether nodes are asked more than once.
+    pub(crate) fn repeats(&self) -> bool {
+        self.bounds.0 != self.bounds.1 || !self.inners.is_empty()
+    }
+
+    /// Adds a remark; of two with the same text the later one tells the place.
     pub(crate) fn note(&self, level: AnnotationLevel, message: String, span: &Range<usize>) {
-        let note = Annotation { level, message, span: span.clone() };
         let mut notes = self.notes.borrow_mut();
-        if !notes.contains(&note) {
-            notes.push(note);
+        let mut noted = self.noted.borrow_mut();
+        if let Some(place) = noted.get(&(level, message.clone())) {
+            notes[*place].span = span.clone();
+        } else if notes.len() < REMARKS_MAX {
+            noted.insert((level, message.clone()), notes.len());
+            notes.push(Annotation { level, message, span: span.clone() });
         }
     }
 
@@ -443,7 +509,10 @@ impl<'q> Evaluator<'q> {
                 Got::Scalar(value) => Got::Scalar(if *minus { -value } else { value }),
                 Got::Vector(mut vector) if *minus => {
                     for element in &mut vector {
-                        element.value = -element.value;
+                        element.value = match &element.value {
+                            SampleValue::Float(value) => SampleValue::Float(-value),
+                            SampleValue::Histogram(histogram) => negated(histogram).into(),
+                        };
                         element.drop_name = true;
                     }
                     Got::Vector(vector)
@@ -485,59 +554,6 @@ impl<'q> Evaluator<'q> {
         }
     }
 
-    /// The newest sample of each series within the lookback, with its own time.
-    pub(crate) fn newest(&self, selector: &VectorSelector, time: Time) -> Vec<Element> {
-        let leaf = &self.leaves[selector.index];
-        let (until, _) = shifted(selector.shift.at, leaf.offset, (time, time), self.bounds);
-        let after = until - leaf.window;
-        let element = |series: &Series| {
-            let end = series.points.partition_point(|point| point.time <= until);
-            let before = series.points[..end].last().filter(|point| point.time > after);
-            let point = match selector.edges {
-                Edges::Smoothed => {
-                    windows::smoothed_at(before, series.points.get(end), until, leaf.window)?
-                }
-                _ => *before?,
-            };
-            if is_stale(point.value) {
-                return None;
-            }
-            let labels = series.labels.clone();
-            Some(Element { labels, drop_name: false, value: point.value, time: point.time })
-        };
-        leaf.series.iter().filter_map(element).collect()
-    }
-
-    fn windows(&self, selector: &VectorSelector, time: Time) -> Matrix<'_> {
-        let leaf = &self.leaves[selector.index];
-        let (until, _) = shifted(selector.shift.at, leaf.offset, (time, time), self.bounds);
-        let after = until - leaf.window;
-        let lookback = self.limits.lookback;
-        let (from, to) = match selector.edges {
-            Edges::Plain => (after, until),
-            Edges::Anchored => (after - lookback, until),
-            Edges::Smoothed => (after - lookback, until + lookback),
-        };
-        let window = |series: &'_ Series| {
-            let start = series.points.partition_point(|point| point.time <= from);
-            let end = series.points.partition_point(|point| point.time <= to);
-            start..end
-        };
-        let windows = leaf
-            .series
-            .iter()
-            .filter_map(|series| {
-                let points = series.points.get(window(series)).unwrap_or(&[]);
-                (!points.is_empty()).then(|| Window {
-                    labels: series.labels.clone(),
-                    drop_name: false,
-                    points: points.into(),
-                })
-            })
-            .collect();
-        Matrix { windows, after, until, edges: selector.edges }
-    }
-
     fn subquery(&self, id: usize, subquery: &Subquery, time: Time) -> Evaluated<Matrix<'_>> {
         let Some(inner) = self.inners.get(&id).copied() else {
             return failed("a subquery without a plan");
@@ -545,7 +561,10 @@ impl<'q> Evaluator<'q> {
         let (until, _) = shifted(subquery.shift.at, inner.offset, (time, time), self.bounds);
         let after = until - inner.window;
         // Taken out, because the inner query may hold subqueries of its own.
-        let mut steps = self.memo.borrow_mut().remove(&id).unwrap_or_default();
+        let mut steps = self.steps.borrow_mut().remove(&id).unwrap_or_else(|| Steps {
+            interners: [Interner::new(true), Interner::new(true)],
+            ..Steps::default()
+        });
         // The first multiple of the step after the open end, unless it is known already.
         let multiple = after.0.div_euclid(inner.step.0).saturating_add(1);
         let first = Time(multiple.saturating_mul(inner.step.0));
@@ -553,22 +572,62 @@ impl<'q> Evaluator<'q> {
         while step <= until && step > after && steps.done != Some(step) {
             let vector = self.vector(&subquery.inner, step)?;
             self.hold(1 + vector.len())?;
+            for interner in &mut steps.interners {
+                interner.expect(vector.len());
+            }
             for Element { labels, drop_name, value, .. } in vector {
-                let points = steps.series.entry((labels, drop_name)).or_default();
-                points.push(Point { time: step, value });
+                let with = usize::from(drop_name);
+                let place = steps.interners[with].place(&labels, 0, &FINAL);
+                let columns = &mut steps.columns[with];
+                if place == columns.len() {
+                    columns.push(Series { labels, ..Series::default() });
+                }
+                match value {
+                    SampleValue::Float(value) => {
+                        columns[place].points.push(Point { time: step, value });
+                    }
+                    SampleValue::Histogram(histogram) => {
+                        self.hold(histogram.buckets())?;
+                        let histogram = unhinted(histogram);
+                        let point = HistogramPoint { time: step, start: None, histogram };
+                        columns[place].histograms.push(point);
+                    }
+                }
             }
             steps.done = Some(step);
             step += inner.step;
         }
-        let window = |((labels, drop_name), points): (&(Labels, bool), &Vec<Point>)| {
-            let start = points.partition_point(|point| point.time <= after);
-            let end = points.partition_point(|point| point.time <= until);
-            let points = points.get(start..end).filter(|points| !points.is_empty())?;
-            let points = points.to_vec().into();
-            Some(Window { labels: labels.clone(), drop_name: *drop_name, points })
+        let window = |(drop_name, column): (bool, &Series)| {
+            let start = column.points.partition_point(|point| point.time <= after);
+            let end = column.points.partition_point(|point| point.time <= until);
+            let points = column.points.get(start..end).unwrap_or(&[]).to_vec();
+            let start = column.histograms.partition_point(|point| point.time <= after);
+            let end = column.histograms.partition_point(|point| point.time <= until);
+            let histograms = column.histograms.get(start..end).unwrap_or(&[]).to_vec();
+            (!points.is_empty() || !histograms.is_empty()).then(|| Window {
+                labels: column.labels.clone(),
+                drop_name,
+                points: points.into(),
+                starts: &[],
+                histograms: histograms.into(),
+            })
         };
-        let windows = steps.series.iter().filter_map(window).collect();
-        self.memo.borrow_mut().insert(id, steps);
+        let [kept, dropped] = &steps.columns;
+        let kept = kept.iter().map(|column| (false, column));
+        let dropped = dropped.iter().map(|column| (true, column));
+        let windows = kept.chain(dropped).filter_map(window).collect();
+        self.steps.borrow_mut().insert(id, steps);
         Ok(Matrix { windows, after, until, edges: Edges::Plain })
+    }
+}
+
+/// The histogram without what it says of the sample before it: a subquery's step may have passed over
+/// that one.
+fn unhinted(histogram: Arc<Histogram>) -> Arc<Histogram> {
+    match histogram.hint {
+        ResetHint::Unknown | ResetHint::Gauge => histogram,
+        ResetHint::Reset | ResetHint::NotReset => {
+            Arc::new(Histogram { hint: ResetHint::Unknown, ..(*histogram).clone() })
+        }
     }
 }

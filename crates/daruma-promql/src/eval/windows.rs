@@ -1,16 +1,109 @@
 //! Functions over range vectors: each looks at the window of one series at a time.
 
-use daruma_model::{Labels, Point, Span, Time};
+use std::ops::Range;
 
-use super::aggregate::quantile_range;
-use super::{Element, Evaluated, Evaluator, Matrix, Window, failed, sums};
+use daruma_model::{Histogram, HistogramPoint, Labels, Point, ResetHint, Time};
+
+use super::aggregate::{COLLISION, quantile_range};
+use super::edges::{mixed_schemas, reconciled};
+use super::leaves::mixed_types;
+use super::rates::{growth, last_step, started_anew};
+use super::{Element, Evaluated, Evaluator, Window, failed, sums};
 use crate::ast::{Call, Edges, Kind, Node};
+use crate::histogram::{Body, is_reset, same};
+use crate::value::SampleValue;
 
-/// A spacing this much wider than the mean still counts as the next sample being due.
-const NEAR: f64 = 1.1;
+/// One function applied at one time: what is the same for all its windows.
+pub(super) struct Job<'j> {
+    pub(super) eval: &'j Evaluator<'j>,
+    /// Where the range vector was written.
+    pub(super) span: &'j Range<usize>,
+    /// The bounds of the windows, open and closed.
+    pub(super) after: Time,
+    pub(super) until: Time,
+    pub(super) edges: Edges,
+    time: Time,
+    params: [f64; 2],
+    /// The metric whose name was last judged; neighbours mostly share it.
+    judged: std::cell::RefCell<Option<Labels>>,
+}
+
+type Compute = fn(&Job<'_>, &Window<'_>) -> Option<SampleValue>;
 
 /// The functions that keep the metric's name.
 const KEEPS_NAME: [&str; 2] = ["first_over_time", "last_over_time"];
+
+fn computation(name: &str) -> Option<Compute> {
+    Some(match name {
+        "rate" => |job, window| counted(job, window, true),
+        "increase" => |job, window| counted(job, window, false),
+        "delta" => |job, window| growth(job, window, false, false),
+        "irate" => |job, window| last_step(job, window, true),
+        "idelta" => |job, window| last_step(job, window, false),
+        "changes" => |job, window| steps(job, window, is_change),
+        "resets" => |job, window| steps(job, window, is_restart),
+        "deriv" => |job, window| {
+            let points = floats(job, window, 2)?;
+            Some(regression(points, points[0].time).0.into())
+        },
+        "predict_linear" => |job, window| {
+            let (slope, intercept) = regression(floats(job, window, 2)?, job.time);
+            Some((slope * job.params[0] + intercept).into())
+        },
+        "sum_over_time" => |job, window| match window.histograms.as_ref() {
+            [] => Some(sums::sum(values(&window.points)).into()),
+            histograms => total(job, window, histograms, false),
+        },
+        "avg_over_time" => |job, window| match window.histograms.as_ref() {
+            [] => Some(sums::mean(values(&window.points)).into()),
+            histograms => total(job, window, histograms, true),
+        },
+        "count_over_time" => {
+            |_, window| Some(((window.points.len() + window.histograms.len()) as f64).into())
+        }
+        "min_over_time" => |job, window| extreme(job, window, |a, b| a < b).map(|p| p.value.into()),
+        "max_over_time" => |job, window| extreme(job, window, |a, b| a > b).map(|p| p.value.into()),
+        "ts_of_min_over_time" => {
+            |job, window| extreme(job, window, |a, b| a <= b).map(|p| p.time.as_secs_f64().into())
+        }
+        "ts_of_max_over_time" => {
+            |job, window| extreme(job, window, |a, b| a >= b).map(|p| p.time.as_secs_f64().into())
+        }
+        "stdvar_over_time" => {
+            |job, window| Some(sums::variance(values(floats(job, window, 1)?)).into())
+        }
+        "stddev_over_time" => {
+            |job, window| Some(sums::variance(values(floats(job, window, 1)?)).sqrt().into())
+        }
+        "quantile_over_time" => |job, window| {
+            let points = floats(job, window, 1)?;
+            Some(sums::quantile(job.params[0], values(points).collect()).into())
+        },
+        "mad_over_time" => |job, window| Some(deviation(floats(job, window, 1)?).into()),
+        "first_over_time" => |_, window| {
+            let (point, histogram) = (window.points.first(), window.histograms.first());
+            pick(point, histogram, |a, b| a < b)
+        },
+        "last_over_time" => |_, window| {
+            let (point, histogram) = (window.points.last(), window.histograms.last());
+            pick(point, histogram, |a, b| a > b)
+        },
+        "ts_of_first_over_time" => |_, window| {
+            let times = times(window.points.first(), window.histograms.first());
+            times.min().map(|time| time.as_secs_f64().into())
+        },
+        "ts_of_last_over_time" => |_, window| {
+            let times = times(window.points.last(), window.histograms.last());
+            times.max().map(|time| time.as_secs_f64().into())
+        },
+        "present_over_time" => |_, _| Some(1.0.into()),
+        "double_exponential_smoothing" => |job, window| {
+            let points = floats(job, window, 2)?;
+            smoothed(points, job.params[0], job.params[1]).map(SampleValue::Float)
+        },
+        _ => return None,
+    })
+}
 
 impl Evaluator<'_> {
     /// Applies a function that takes a range vector.
@@ -22,11 +115,10 @@ impl Evaluator<'_> {
             return failed(format!("`{name}` takes no range vector"));
         };
         let arg = &call.args[place];
-        let mut params = Vec::new();
-        for (i, param) in call.args.iter().enumerate() {
-            if i != place {
-                params.push(self.scalar(param, time)?);
-            }
+        let mut params = [f64::NAN; 2];
+        let scalars = call.args.iter().enumerate().filter(|(i, _)| *i != place);
+        for (param, (_, arg)) in params.iter_mut().zip(scalars) {
+            *param = self.scalar(arg, time)?;
         }
         let matrix = self.matrix(arg, time)?;
         if name == "absent_over_time" {
@@ -34,51 +126,78 @@ impl Evaluator<'_> {
             let element = || Element { labels: absent_labels(arg), ..Element::bare(1.0, time) };
             return Ok(absent.then(element).into_iter().collect());
         }
-        let param = |at: usize| params.get(at).copied().unwrap_or(f64::NAN);
+        let Some(compute) = computation(name) else {
+            return failed(format!("`{name}` cannot be evaluated"));
+        };
         if name == "quantile_over_time"
-            && !(0.0..=1.0).contains(&param(0))
-            && !matrix.windows.is_empty()
+            && !(0.0..=1.0).contains(&params[0])
+            && matrix.windows.iter().any(|window| !window.points.is_empty())
         {
-            self.warn(quantile_range(param(0)), &call.args[0].span);
+            self.warn(quantile_range(params[0]), &call.args[0].span);
         }
-        if name == "double_exponential_smoothing" {
-            for (param, what) in [(param(0), "smoothing"), (param(1), "trend")] {
+        if name == "double_exponential_smoothing" && !matrix.windows.is_empty() {
+            for (param, what, short) in [(params[0], "smoothing", "sf"), (params[1], "trend", "tf")]
+            {
                 if !(param > 0.0 && param < 1.0) {
                     return failed(format!(
-                        "invalid {what} factor. Expected: 0 < {} < 1, got: {param:.6}",
-                        if what == "smoothing" { "sf" } else { "tf" }
+                        "invalid {what} factor. Expected: 0 < {short} < 1, got: {param:.6}"
                     ));
                 }
             }
         }
+        let job = Job {
+            eval: self,
+            span: &arg.span,
+            after: matrix.after,
+            until: matrix.until,
+            edges: matrix.edges,
+            time,
+            params,
+            judged: std::cell::RefCell::new(None),
+        };
+        let keeps_name = KEEPS_NAME.contains(&name);
         let mut results = Vec::with_capacity(matrix.windows.len());
-        for window in &matrix.windows {
-            if let Some(value) = compute(name, &matrix, &window.points, time, &param) {
-                if matches!(name, "rate" | "increase") {
-                    self.remark_on_name(window, arg);
+        for window in matrix.windows {
+            if let Some(value) = compute(&job, &window) {
+                if let SampleValue::Histogram(histogram) = &value {
+                    self.hold_histogram(histogram)?;
                 }
-                let drop_name = window.drop_name || !KEEPS_NAME.contains(&name);
-                results.push(Element { labels: window.labels.clone(), drop_name, value, time });
+                let drop_name = window.drop_name || !keeps_name;
+                results.push(Element { labels: window.labels, drop_name, value, time });
             }
         }
         Ok(results)
     }
+}
 
-    /// A counter is known by its name.
-    fn remark_on_name(&self, window: &Window<'_>, arg: &Node) {
-        let name = window.labels.get(Labels::NAME);
-        let counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
-        let kind = window.labels.get("__type__");
-        if name.is_empty() || counter || matches!(kind, "counter" | "histogram") {
-            return;
-        }
-        self.info(
-            format!(
-                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
-            ),
-            &arg.span,
-        );
+/// `rate`, `increase`: with a remark on a name that is not one of a counter.
+fn counted(job: &Job<'_>, window: &Window<'_>, per_second: bool) -> Option<SampleValue> {
+    let value = growth(job, window, true, per_second)?;
+    if !window.points.is_empty() {
+        remark_on_name(job, window);
     }
+    Some(value)
+}
+
+/// A counter is known by its name.
+fn remark_on_name(job: &Job<'_>, window: &Window<'_>) {
+    let name = window.labels.get(Labels::NAME);
+    let counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
+    let kind = window.labels.get("__type__");
+    if name.is_empty() || counter || matches!(kind, "counter" | "histogram") {
+        return;
+    }
+    let mut judged = job.judged.borrow_mut();
+    if judged.as_ref().is_some_and(|labels| labels.get(Labels::NAME) == name) {
+        return;
+    }
+    *judged = Some(window.labels.clone());
+    job.eval.info(
+        format!(
+            "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
+        ),
+        job.span,
+    );
 }
 
 /// The labels an absent selector would have had, as far as its matchers tell.
@@ -100,192 +219,199 @@ pub(super) fn absent_labels(arg: &Node) -> Labels {
     labels
 }
 
-fn compute(
-    name: &str,
-    matrix: &Matrix<'_>,
-    points: &[Point],
-    time: Time,
-    param: &dyn Fn(usize) -> f64,
-) -> Option<f64> {
-    let (first, last) = (points.first()?, points.last()?);
-    let values = || points.iter().map(|point| point.value);
-    let extreme = |better: fn(f64, f64) -> bool| {
-        points
-            .iter()
-            .copied()
-            .reduce(|best, point| {
-                if better(point.value, best.value) || best.value.is_nan() { point } else { best }
-            })
-            .unwrap_or(*first)
-    };
-    Some(match name {
-        "rate" => increase(matrix, points, true)? / (matrix.until - matrix.after).as_secs_f64(),
-        "increase" => increase(matrix, points, true)?,
-        "delta" => increase(matrix, points, false)?,
-        "irate" => last_step(points, true)?,
-        "idelta" => last_step(points, false)?,
-        "changes" => pairs(matrix, points)?
-            .filter(|(a, b)| a != b && !(a.is_nan() && b.is_nan()))
-            .count() as f64,
-        "resets" => pairs(matrix, points)?.filter(|(a, b)| b < a).count() as f64,
-        "deriv" if points.len() < 2 => return None,
-        "deriv" => regression(points, first.time).0,
-        "predict_linear" if points.len() < 2 => return None,
-        "predict_linear" => {
-            let (slope, intercept) = regression(points, time);
-            slope * param(0) + intercept
-        }
-        "sum_over_time" => sums::sum(values()),
-        "avg_over_time" => sums::mean(values()),
-        "count_over_time" => points.len() as f64,
-        "min_over_time" => extreme(|a, b| a < b).value,
-        "max_over_time" => extreme(|a, b| a > b).value,
-        "ts_of_min_over_time" => extreme(|a, b| a <= b).time.as_secs_f64(),
-        "ts_of_max_over_time" => extreme(|a, b| a >= b).time.as_secs_f64(),
-        "stdvar_over_time" => sums::variance(values()),
-        "stddev_over_time" => sums::variance(values()).sqrt(),
-        "quantile_over_time" => sums::quantile(param(0), values().collect()),
-        "mad_over_time" if values().any(f64::is_nan) => f64::NAN,
-        "mad_over_time" => {
-            let median = sums::quantile(0.5, values().collect());
-            sums::quantile(0.5, values().map(|value| (value - median).abs()).collect())
-        }
-        "first_over_time" => first.value,
-        "last_over_time" => last.value,
-        "ts_of_first_over_time" => first.time.as_secs_f64(),
-        "ts_of_last_over_time" => last.time.as_secs_f64(),
-        "present_over_time" => 1.0,
-        "double_exponential_smoothing" => smoothed(points, param(0), param(1))?,
-        _ => return None,
+fn values(points: &[Point]) -> impl Iterator<Item = f64> + '_ {
+    points.iter().map(|point| point.value)
+}
+
+/// The numbers of a window, at least `least` of them, with a remark if histograms are left out.
+fn floats<'w>(job: &Job<'_>, window: &'w Window<'_>, least: usize) -> Option<&'w [Point]> {
+    if !window.points.is_empty() && !window.histograms.is_empty() {
+        let name = window.labels.get(Labels::NAME);
+        let message = format!(
+            "ignored histograms in a range containing both floats and histograms for metric name {name:?}"
+        );
+        job.eval.info(message, job.span);
+    }
+    (window.points.len() >= least).then_some(&*window.points)
+}
+
+fn extreme(job: &Job<'_>, window: &Window<'_>, better: fn(f64, f64) -> bool) -> Option<Point> {
+    floats(job, window, 1)?.iter().copied().reduce(|best, point| {
+        if better(point.value, best.value) || best.value.is_nan() { point } else { best }
     })
 }
 
-/// How much a series grew over the whole window, as far as its samples tell.
-///
-/// The samples seldom lie on the window's edges, so the growth between them is extended to an edge
-/// when that is about as near as the next sample would be, else by half a spacing; a counter is never
-/// extended below zero.
-fn increase(matrix: &Matrix<'_>, points: &[Point], counter: bool) -> Option<f64> {
-    if matrix.edges != Edges::Plain {
-        return increase_between_edges(matrix, points, counter);
+fn deviation(points: &[Point]) -> f64 {
+    if values(points).any(f64::is_nan) {
+        return f64::NAN;
     }
-    if points.len() < 2 {
+    let median = sums::quantile(0.5, values(points).collect());
+    sums::quantile(0.5, values(points).map(|value| (value - median).abs()).collect())
+}
+
+/// The float or the histogram, whichever time is preferred.
+fn pick(
+    point: Option<&Point>,
+    histogram: Option<&HistogramPoint>,
+    prefers: fn(Time, Time) -> bool,
+) -> Option<SampleValue> {
+    match (point, histogram) {
+        (Some(point), None) => Some(point.value.into()),
+        (Some(point), Some(other)) if prefers(point.time, other.time) => Some(point.value.into()),
+        (_, Some(histogram)) => Some(SampleValue::Histogram(histogram.histogram.clone())),
+        (None, None) => None,
+    }
+}
+
+fn times(point: Option<&Point>, histogram: Option<&HistogramPoint>) -> impl Iterator<Item = Time> {
+    let point = point.map(|point| point.time);
+    point.into_iter().chain(histogram.map(|histogram| histogram.time))
+}
+
+/// The sum or the mean of a window's histograms.
+fn total(
+    job: &Job<'_>,
+    window: &Window<'_>,
+    histograms: &[HistogramPoint],
+    mean: bool,
+) -> Option<SampleValue> {
+    let name = window.labels.get(Labels::NAME);
+    if !window.points.is_empty() {
+        job.eval.warn(mixed_types(name), job.span);
         return None;
     }
-    let (first, last) = (points.first()?, points.last()?);
-    let mut growth = last.value - first.value;
-    if counter {
-        for pair in points.windows(2) {
-            if pair[1].value < pair[0].value {
-                growth += pair[0].value;
-            }
-        }
-    }
-    let sampled = (last.time - first.time).as_secs_f64();
-    let spacing = sampled / (points.len() - 1) as f64;
-    let reach = |gap: f64| if gap >= spacing * NEAR { spacing / 2.0 } else { gap };
-    let mut before = reach((first.time - matrix.after).as_secs_f64());
-    if counter && growth > 0.0 && first.value >= 0.0 {
-        before = before.min(sampled * (first.value / growth));
-    }
-    let after = reach((matrix.until - last.time).as_secs_f64());
-    Some(growth * ((sampled + before + after) / sampled))
-}
-
-/// The growth between the values at the window's edges: the last ones before them (`anchored`), or
-/// those on the line between their neighbours (`smoothed`).
-fn increase_between_edges(matrix: &Matrix<'_>, points: &[Point], counter: bool) -> Option<f64> {
-    let smoothed = matrix.edges == Edges::Smoothed;
-    let last_place = points.len() - 1;
-    let before = |place: usize| points[..place].partition_point(|p| p.time <= matrix.after);
-    let mut first = before(last_place).saturating_sub(1);
-    let mut last = if smoothed {
-        points[..last_place].partition_point(|point| point.time < matrix.until)
-    } else {
-        last_place
-    };
-    if points[last].time <= matrix.after || points[first].time > matrix.until {
-        return None;
-    }
-    let left = if smoothed && points[first].time < matrix.after {
-        between(points[first], *points.get(first + 1)?, matrix.after, counter)
-    } else {
-        points[first].value
-    };
-    let right = if smoothed && last > 0 && points[last].time > matrix.until {
-        between(points[last - 1], points[last], matrix.until, counter)
-    } else {
-        points[last].value
-    };
-    let mut growth = right - left;
-    if counter {
-        if points[first].time <= matrix.after {
-            first += 1;
-        }
-        if points[last].time >= matrix.until {
-            last = last.checked_sub(1)?;
-        }
-        let inner = points.get(first..=last).unwrap_or(&[]);
-        let mut previous = left;
-        for value in inner.iter().map(|point| point.value).chain([right]) {
-            if value < previous {
-                growth += previous;
-            }
-            previous = value;
-        }
-    }
-    Some(growth)
-}
-
-/// The value at `time` on the line between two points; a counter that was reset starts at zero.
-fn between(a: Point, b: Point, time: Time, counter: bool) -> f64 {
-    let from = if counter && b.value < a.value { 0.0 } else { a.value };
-    let share = (time - a.time).as_secs_f64() / (b.time - a.time).as_secs_f64();
-    from + (b.value - from) * share
-}
-
-/// The value of a `smoothed` instant selector at `time`, from its neighbours.
-pub(super) fn smoothed_at(
-    before: Option<&Point>,
-    next: Option<&Point>,
-    time: Time,
-    lookback: Span,
-) -> Option<Point> {
-    let before = before?;
-    let next = next.filter(|next| next.time <= time + lookback && before.time < time);
-    let value = next.map_or(before.value, |next| between(*before, *next, time, false));
-    Some(Point { time, value })
-}
-
-/// Neighbouring values in the window; `anchored` adds the value at its left edge.
-fn pairs<'p>(
-    matrix: &Matrix<'_>,
-    points: &'p [Point],
-) -> Option<impl Iterator<Item = (f64, f64)> + 'p> {
-    let mut from = 0;
-    if matrix.edges == Edges::Anchored {
-        let last = points.len() - 1;
-        if points[last].time <= matrix.after {
+    let mut running = Running::default();
+    for point in histograms {
+        if !running.add(&point.histogram, mean) {
+            job.eval.warn(mixed_schemas(name), job.span);
             return None;
         }
-        from = points[..last].partition_point(|p| p.time <= matrix.after).saturating_sub(1);
     }
-    Some(points[from..].windows(2).map(|pair| (pair[0].value, pair[1].value)))
+    running.remark(job.eval, job.span);
+    running.finish(mean).map(Into::into)
 }
 
-/// The step between the last two samples: per second for a counter, plain for a gauge.
-fn last_step(points: &[Point], rate: bool) -> Option<f64> {
-    let [.., a, b] = points else { return None };
-    let seconds = (b.time - a.time).as_secs_f64();
-    if seconds == 0.0 {
-        return None;
+/// A sum of histograms, or their mean, under way.
+#[derive(Default)]
+pub(super) struct Running {
+    body: Option<Body<sums::Sum>>,
+    count: f64,
+    /// The sum would overflow: the body is the mean so far.
+    moving: bool,
+    began_anew: bool,
+    went_on: bool,
+    reconciled: bool,
+}
+
+impl Running {
+    /// Adds one; `false` if it does not mix with those before.
+    pub(super) fn add(&mut self, histogram: &Histogram, mean: bool) -> bool {
+        self.began_anew |= histogram.hint == ResetHint::Reset;
+        self.went_on |= histogram.hint == ResetHint::NotReset;
+        self.count += 1.0;
+        let Some(body) = &mut self.body else {
+            self.body = Some(Body::from(histogram));
+            return true;
+        };
+        if mean && !self.moving {
+            let mut next = body.clone();
+            let Ok(remarks) = next.add(histogram, 1.0) else { return false };
+            if !next.overflows() {
+                self.reconciled |= remarks.reconciled;
+                *body = next;
+                return true;
+            }
+            self.moving = true;
+            body.divide(self.count - 1.0);
+        }
+        let added = if self.moving {
+            body.scale((self.count - 1.0) / self.count);
+            let mut share: Body<f64> = Body::from(histogram);
+            share.divide(self.count);
+            body.add(&share.finish(), 1.0)
+        } else {
+            body.add(histogram, 1.0)
+        };
+        self.reconciled |= added.is_ok_and(|remarks| remarks.reconciled);
+        added.is_ok()
     }
-    if !rate {
-        return Some(b.value - a.value);
+
+    pub(super) fn remark(&self, eval: &Evaluator<'_>, span: &Range<usize>) {
+        if self.began_anew && self.went_on {
+            eval.warn(COLLISION.to_owned(), span);
+        }
+        if self.reconciled {
+            eval.info(reconciled("aggregation"), span);
+        }
     }
-    // After a reset the counter began at zero.
-    let growth = if b.value < a.value { b.value } else { b.value - a.value };
-    Some(growth / seconds)
+
+    pub(super) fn finish(self, mean: bool) -> Option<Histogram> {
+        let mut body = self.body?;
+        if mean && !self.moving {
+            body.divide(self.count);
+        }
+        Some(body.finish())
+    }
+}
+
+/// A sample as `changes` and `resets` see it.
+#[derive(Clone, Copy)]
+struct Seen<'w> {
+    time: Time,
+    start: Option<Time>,
+    value: f64,
+    histogram: Option<&'w Histogram>,
+}
+
+fn is_change(a: &Seen<'_>, b: &Seen<'_>) -> bool {
+    match (a.histogram, b.histogram) {
+        (None, None) => a.value != b.value && !(a.value.is_nan() && b.value.is_nan()),
+        (Some(a), Some(b)) => !same(a, b),
+        _ => true,
+    }
+}
+
+fn is_restart(a: &Seen<'_>, b: &Seen<'_>) -> bool {
+    let anew = || started_anew(a.start, a.time, b.start, b.time);
+    match (a.histogram, b.histogram) {
+        (None, None) => b.value < a.value || anew(),
+        (Some(a), Some(b)) => anew() || is_reset(b, a),
+        _ => true,
+    }
+}
+
+/// How many neighbouring samples of the window `counts`; `anchored` adds the one at its left edge.
+fn steps(
+    job: &Job<'_>,
+    window: &Window<'_>,
+    counts: fn(&Seen<'_>, &Seen<'_>) -> bool,
+) -> Option<SampleValue> {
+    let floats = window.points.iter().enumerate().map(|(i, point)| Seen {
+        time: point.time,
+        start: window.starts.get(i).copied().flatten(),
+        value: point.value,
+        histogram: None,
+    });
+    let histograms = window.histograms.iter().map(|point| Seen {
+        time: point.time,
+        start: point.start,
+        value: 0.0,
+        histogram: Some(&point.histogram),
+    });
+    let mut all: Vec<Seen<'_>> = floats.chain(histograms).collect();
+    if !window.histograms.is_empty() {
+        all.sort_by_key(|seen| seen.time);
+    }
+    let mut from = 0;
+    if job.edges == Edges::Anchored {
+        let before = all.partition_point(|seen| seen.time <= job.after);
+        if before == all.len() {
+            return None;
+        }
+        from = before.saturating_sub(1);
+    }
+    let count = all[from..].windows(2).filter(|pair| counts(&pair[0], &pair[1])).count();
+    Some((count as f64).into())
 }
 
 /// Least squares: the slope per second, and the value at `origin`.
