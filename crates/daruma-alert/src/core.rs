@@ -135,7 +135,7 @@ impl Cx<'_> {
     fn load(&mut self, policy: crate::Policy) {
         self.state.policy = policy;
         // Another `for` is another deadline.
-        self.index.timers = crate::alerts::timers(self.state);
+        self.index.policy_comes(self.state);
         self.withdraw();
         // Alerts whose rule is gone end with it: nobody would ever say that they are over.
         let gone: Vec<String> = self

@@ -3,13 +3,16 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use daruma_model::{Level, Time};
 
-use crate::{Alert, AlertState, Delivery, Incident, Outgoing, State};
+use crate::{Alert, AlertState, Delivery, Incident, Outgoing, Runbook, State};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
+    /// The runbooks of the policy in force, by name.
+    pub(crate) runbooks: BTreeMap<String, Arc<Runbook>>,
     /// Deadlines of alerts.
     pub(crate) timers: BTreeSet<(Time, String)>,
     /// Keys of the alerts that fire.
@@ -26,7 +29,7 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn of(state: &State) -> Index {
-        let mut index = Index::default();
+        let mut index = Index { runbooks: runbooks(state), ..Index::default() };
         for alert in state.alerts.values() {
             index.alert_comes(state, alert);
         }
@@ -36,6 +39,12 @@ impl Index {
             |out: &&Outgoing| matches!(out.delivery, Delivery::Queued | Delivery::Sending);
         index.waiting = state.outbox.values().filter(waiting).map(|out| out.message.id).collect();
         index
+    }
+
+    /// After another policy was loaded: with it go the deadlines and the runbooks.
+    pub(crate) fn policy_comes(&mut self, state: &State) {
+        self.timers = crate::alerts::timers(state);
+        self.runbooks = runbooks(state);
     }
 
     pub(crate) fn alert_comes(&mut self, state: &State, alert: &Alert) {
@@ -65,6 +74,11 @@ impl Index {
             }
         }
     }
+}
+
+fn runbooks(state: &State) -> BTreeMap<String, Arc<Runbook>> {
+    let all = state.policy.recover.runbooks.iter();
+    all.map(|runbook| (runbook.name.clone(), Arc::new(runbook.clone()))).collect()
 }
 
 fn place(alert: &Alert) -> (String, String) {

@@ -59,6 +59,9 @@ pub(crate) fn wake(state: &State, incident: &Incident) -> Option<Time> {
 /// Ids of the messages that may be attempted: per channel only the oldest of an incident, and the
 /// oldest about an alert, so that an end never overtakes its beginning, nor the next beginning it.
 fn heads(state: &State, waiting: &BTreeSet<u64>) -> Vec<(Time, u64)> {
+    if waiting.is_empty() {
+        return Vec::new();
+    }
     let mut incidents = HashSet::new();
     let mut alerts = HashSet::new();
     waiting
@@ -90,6 +93,11 @@ pub(crate) fn receivers(state: &State, alert: &Alert) -> Vec<String> {
         Some(route) => route.receivers.clone(),
         None => all(),
     }
+}
+
+fn is_muted(state: &State, labels: &Labels) -> bool {
+    state.silences.values().any(|silence| silence.matchers.matches(labels))
+        || state.holds.values().any(|hold| hold.matchers.matches(labels))
 }
 
 /// Why an alert is muted just now, if it is.
@@ -155,7 +163,7 @@ impl Cx<'_> {
             .iter()
             .filter_map(|key| self.state.alerts.get(key))
             .filter(|alert| alert.state == AlertState::Firing)
-            .filter(|alert| muted(self.state, &alert.finding.labels).is_none())
+            .filter(|alert| !is_muted(self.state, &alert.finding.labels))
             .collect();
         let mut news = Vec::new();
         for receiver in &self.state.policy.notify.receivers {

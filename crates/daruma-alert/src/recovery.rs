@@ -5,6 +5,8 @@
 //! because the outcome of the first is unknown; a repair called proven on anything observed before
 //! the act ended.
 
+use std::sync::Arc;
+
 use daruma_model::{
     ActionEnd, ActionId, ActionOutcome, ActionRequest, Labels, Observation, Span, Time, Verdict,
 };
@@ -86,14 +88,22 @@ fn target(state: &State, runbook: &Runbook, alert: &Alert) -> String {
     }
 }
 
+/// Whether [`target`] is this one; asked often, so that it answers most times without writing it out.
+fn is_about(state: &State, runbook: &Runbook, alert: &Alert, wanted: &str) -> bool {
+    if runbook.target.is_empty() && !wanted.starts_with(alert.service()) {
+        return false;
+    }
+    target(state, runbook, alert) == wanted
+}
+
 /// Whether alerts that this runbook is for say that the target is ill: on evidence, and where missing
 /// evidence leaves it as it was.
 fn illness(state: &State, index: &Index, runbook: &Runbook, wanted: &str) -> (bool, bool) {
     let mut may_be = false;
     for alert in index.firing.iter().filter_map(|key| state.alerts.get(key)) {
         if alert.clear_since.is_none()
+            && is_about(state, runbook, alert, wanted)
             && runbook.matchers.matches(&alert.finding.labels)
-            && target(state, runbook, alert) == wanted
         {
             if alert.holds() {
                 return (true, true);
@@ -227,7 +237,7 @@ impl Cx<'_> {
     fn progress(&mut self, key: &str) -> bool {
         let now = self.now;
         let Some(recovery) = self.state.recoveries.get(key) else { return false };
-        let Some(runbook) = self.state.policy.runbook(&recovery.runbook) else { return false };
+        let Some(runbook) = self.index.runbooks.get(&recovery.runbook) else { return false };
         // Most of the time most recoveries stay where they are.
         if matches!(recovery.phase, Phase::Acting { deadline, .. } if now < deadline) {
             return false;
@@ -242,7 +252,7 @@ impl Cx<'_> {
         if rests && may_be_ill && envelope::mode(self.state, runbook) != Mode::Off {
             return false;
         }
-        let runbook = runbook.clone();
+        let runbook = Arc::clone(runbook);
         let at_work = matches!(
             recovery.phase,
             Phase::Acting { .. } | Phase::Verifying { .. } | Phase::Healed { .. }
@@ -331,8 +341,8 @@ impl Cx<'_> {
         let wanted = &self.state.recoveries[key].target;
         self.index.firing.iter().filter_map(|key| self.state.alerts.get(key)).any(|alert| {
             alert.fired_at.is_some_and(|fired| fired <= at)
+                && is_about(self.state, runbook, alert, wanted)
                 && runbook.matchers.matches(&alert.finding.labels)
-                && target(self.state, runbook, alert) == *wanted
         })
     }
 
