@@ -26,6 +26,7 @@ use crate::answer::{self, Answer};
 use crate::config::{self, Config, ConfigError};
 use crate::guard::{Denied, Guard};
 use crate::plot::Plots;
+use crate::prom::{self, Turns, Writes};
 use crate::routes::{Demand, Endpoint};
 use crate::shared::Shared;
 use crate::{api, form, live, page};
@@ -42,6 +43,8 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 /// The largest request body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The largest form of a query: the longest query there is, written with three bytes a byte.
+const QUERY_BYTES_MAX: usize = 256 * 1024;
 /// The largest request head.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Headers of a request.
@@ -68,6 +71,10 @@ pub(crate) struct Site {
     pub(crate) shared: Shared,
     pub(crate) guard: Guard,
     pub(crate) plots: Plots,
+    pub(crate) turns: Turns,
+    pub(crate) writes: Writes,
+    /// Whether samples may be pushed here.
+    pub(crate) remote_write: bool,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) stopping: watch::Receiver<bool>,
     /// Before this nothing is known about how things were.
@@ -98,7 +105,10 @@ pub async fn serve(
     let hosts = config.hosts.iter().cloned().chain([shared.host.clone()]).collect();
     let site = Arc::new(Site {
         guard: Guard::new(tokens, hosts, secret, config.secure_cookie),
-        plots: Plots::new(Arc::clone(&shared.series)),
+        plots: Plots::new(Arc::clone(&shared.store) as _),
+        turns: Turns::new(Arc::clone(&shared.store), config.query.clone()),
+        writes: Writes::default(),
+        remote_write: config.remote_write,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         stopping: shutdown.clone(),
         started: (shared.clock)(),
@@ -205,10 +215,32 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
             }
         }
         Endpoint::LoginPage => page::login(site, &caller, None, false),
+        Endpoint::Prom(path) => {
+            let form = parts.method == hyper::Method::POST;
+            let body = if form { read(body, QUERY_BYTES_MAX).await } else { Ok(Bytes::new()) };
+            match body {
+                Ok(body) => prom::ask(site, &path, query, &body).await,
+                Err((status, why)) => answer::refused(status, &why),
+            }
+        }
+        Endpoint::Write if !site.remote_write => {
+            let why = "remote write is switched off: `server.remote_write`";
+            answer::refused(StatusCode::NOT_FOUND, why)
+        }
+        Endpoint::Write => {
+            let Some(_turn) = site.writes.turn().await else {
+                let why = "too many samples are being pushed; try again";
+                return answer::refused(StatusCode::SERVICE_UNAVAILABLE, why);
+            };
+            match read(body, prom::WRITE_BYTES_MAX).await {
+                Ok(body) => prom::write(site, &parts, body).await,
+                Err((status, why)) => answer::refused(status, &why),
+            }
+        }
         Endpoint::Command | Endpoint::Form | Endpoint::Login | Endpoint::Logout => {
-            let body = match read(body).await {
+            let body = match read(body, BODY_BYTES_MAX).await {
                 Ok(body) => body,
-                Err((status, why)) => return answer::refused(status, why),
+                Err((status, why)) => return answer::refused(status, &why),
             };
             match endpoint {
                 Endpoint::Command => api::command(site, &caller, &body).await,
@@ -220,14 +252,17 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, (StatusCode, &'static str)> {
-    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+async fn read(body: Incoming, bytes_max: usize) -> Result<Bytes, (StatusCode, String)> {
+    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB"))
+            let why = format!("the body is larger than {} KiB", bytes_max / 1024);
+            Err((StatusCode::PAYLOAD_TOO_LARGE, why))
         }
-        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body broke off")),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s")),
+        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body broke off".to_owned())),
+        Err(_) => {
+            Err((StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s".to_owned()))
+        }
     }
 }
 
@@ -239,7 +274,10 @@ fn refuse(site: &Site, demand: Demand, denied: &Denied, parts: &Parts) -> Answer
         ),
         Denied::Forged(why) => (StatusCode::FORBIDDEN, *why),
         Denied::Stranger => (StatusCode::UNAUTHORIZED, "a token is needed"),
-        Denied::Role => (StatusCode::FORBIDDEN, "this token may only read"),
+        Denied::Role if demand == Demand::Write => {
+            (StatusCode::FORBIDDEN, "this token may not push samples: give it the role `writer`")
+        }
+        Denied::Role => (StatusCode::FORBIDDEN, "this token may not give commands"),
         Denied::MediaType => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the command as application/json")
         }

@@ -56,6 +56,18 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     }
 }
 
+/// JSON that is text already.
+pub(crate) fn json_text(status: StatusCode, text: Vec<u8>) -> Answer {
+    bytes(status, "application/json", text)
+}
+
+/// Nothing but a status.
+pub(crate) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::new()).boxed_unsync());
+    *answer.status_mut() = status;
+    answer
+}
+
 /// What a script is told when nothing was done for it.
 pub(crate) fn refused(status: StatusCode, why: &str) -> Answer {
     let body = serde_json::json!({ "error": why }).to_string();

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::prom::QueryLimits;
+
 /// The fewest characters of a token: shorter ones can be guessed.
 const TOKEN_CHARS_MIN: usize = 20;
 /// The most bytes read from a token file.
@@ -23,6 +25,10 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Set the session cookie only for https: a TLS proxy stands in front.
     pub secure_cookie: bool,
+    /// Take in samples by remote write at `/api/v1/write`.
+    pub remote_write: bool,
+    /// What bounds the queries that people and programs send.
+    pub query: QueryLimits,
 }
 
 impl Default for Config {
@@ -32,6 +38,8 @@ impl Default for Config {
             tokens: Vec::new(),
             hosts: Vec::new(),
             secure_cookie: false,
+            remote_write: true,
+            query: QueryLimits::default(),
         }
     }
 }
@@ -72,7 +80,9 @@ pub enum Role {
     /// To read.
     #[default]
     Viewer,
-    /// To read and to give commands.
+    /// To read, and to push samples by remote write.
+    Writer,
+    /// To read, to push samples and to give commands.
     Responder,
 }
 

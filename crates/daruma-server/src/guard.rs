@@ -13,6 +13,7 @@
 use std::net::IpAddr;
 
 use daruma_model::{Span, Time};
+use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 use sha2::{Digest, Sha256};
@@ -41,6 +42,8 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// Whether it may give commands.
     pub(crate) may_act: bool,
+    /// Whether it may push samples.
+    pub(crate) may_write: bool,
     /// What its forms must carry.
     pub(crate) csrf: String,
     /// Whether it can log out.
@@ -91,6 +94,10 @@ impl Guard {
         match demand {
             Demand::Nothing | Demand::OwnForm => Ok(caller.unwrap_or_else(|| self.nobody())),
             Demand::Page | Demand::Read | Demand::Ping => caller.ok_or(Denied::Stranger),
+            Demand::Write => {
+                let caller = caller.ok_or(Denied::Stranger)?;
+                if caller.may_write { Ok(caller) } else { Err(Denied::Role) }
+            }
             Demand::Command | Demand::Form => {
                 let caller = caller.ok_or(Denied::Stranger)?;
                 if !caller.may_act {
@@ -136,12 +143,17 @@ impl Guard {
         match demand {
             Demand::Nothing => Ok(()),
             // A link in a chat leads to a page; a script of another site reads nothing.
-            Demand::Page | Demand::Read if from_elsewhere && mode != Some("navigate") => {
+            // A form of another site that posts to the API is no link.
+            Demand::Page | Demand::Read
+                if from_elsewhere && (mode != Some("navigate") || parts.method == Method::POST) =>
+            {
                 Err(Denied::Forged("another site asked for this"))
             }
             Demand::Page | Demand::Read => Ok(()),
-            Demand::Ping if from_elsewhere => Err(Denied::Forged("another site sent this")),
-            Demand::Ping => Ok(()),
+            Demand::Ping | Demand::Write if from_elsewhere => {
+                Err(Denied::Forged("another site sent this"))
+            }
+            Demand::Ping | Demand::Write => Ok(()),
             Demand::Command | Demand::Form | Demand::OwnForm => {
                 if site.is_some_and(|site| site != "same-origin") {
                     return Err(Denied::Forged("another site sent this"));
@@ -174,7 +186,7 @@ impl Guard {
             let plain = |c: &char| c.is_ascii_alphanumeric() || "-_. ".contains(*c);
             let name: String = name.unwrap_or_default().chars().filter(plain).take(40).collect();
             let name = if name.trim().is_empty() { "web".to_owned() } else { name };
-            return Some(Caller { name, may_act: true, session: false, ..self.nobody() });
+            return Some(Caller { name, may_act: true, may_write: true, ..self.nobody() });
         }
         if let Some(value) = parts.headers.get(AUTHORIZATION) {
             let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
@@ -183,6 +195,7 @@ impl Guard {
             return Some(Caller {
                 name: known.name.clone(),
                 may_act: known.role >= Role::Responder,
+                may_write: known.role >= Role::Writer,
                 // A script has no pages, so that no form of its exists.
                 csrf: self.mark(&["bearer", &known.name]),
                 session: false,
@@ -193,6 +206,7 @@ impl Guard {
         Some(Caller {
             name: known.name.clone(),
             may_act: known.role >= Role::Responder,
+            may_write: known.role >= Role::Writer,
             csrf: mac(known.secret.as_bytes(), &["form", cookie]),
             session: true,
         })
@@ -243,7 +257,7 @@ impl Guard {
     /// Somebody without rights, whose forms we know again all the same.
     fn nobody(&self) -> Caller {
         let csrf = self.mark(&["anyone"]);
-        Caller { name: String::new(), may_act: false, csrf, session: false }
+        Caller { name: String::new(), may_act: false, may_write: false, csrf, session: false }
     }
 
     fn mark(&self, parts: &[&str]) -> String {

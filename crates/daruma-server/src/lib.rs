@@ -15,6 +15,7 @@
 //! | `answer` | responses, with the headers that all of them carry |
 //! | `api`, `form`, `live` | JSON for scripts, form posts of the pages, the event stream |
 //! | `plot` | series for charts: queries within bounds |
+//! | `prom` | Prometheus' HTTP API and the receiver of remote write |
 //! | `page` | the HTML |
 
 mod accept;
@@ -26,10 +27,14 @@ mod guard;
 mod live;
 mod page;
 mod plot;
+mod prom;
 mod routes;
 mod shared;
 mod statics;
 
 pub use accept::serve;
 pub use config::{Config, ConfigError, Role, Token, check};
-pub use shared::{CommandRequest, HistoryQuery, PingKind, Refusal, Shared};
+pub use prom::{Facts, QueryLimits, Rule, RuleGroup, RuleHealth, RuleKind, Target};
+pub use shared::{
+    Ask, CommandRequest, Described, Descriptions, HistoryQuery, PingKind, Refusal, Shared, Taken,
+};

@@ -3,6 +3,7 @@
 
 use hyper::Method;
 
+use crate::prom;
 use crate::shared::PingKind;
 use crate::statics::{self, Asset};
 
@@ -27,6 +28,8 @@ pub(crate) enum Endpoint {
     Login,
     Logout,
     Ping(String, PingKind),
+    Prom(prom::Path),
+    Write,
     Metrics,
     Healthy,
     Ready,
@@ -49,6 +52,8 @@ pub(crate) enum Demand {
     OwnForm,
     /// Any token: a program tells that it lives.
     Ping,
+    /// The right to push samples.
+    Write,
 }
 
 /// The longest heartbeat name, in bytes.
@@ -61,6 +66,14 @@ impl Endpoint {
         if let ["ping", rest @ ..] = parts.as_slice() {
             return match *method {
                 Method::GET | Method::HEAD | Method::POST => ping(rest),
+                _ => None,
+            };
+        }
+        if let ["api", "v1", rest @ ..] = parts.as_slice() {
+            return match *method {
+                Method::GET | Method::HEAD => prom::Path::find(false, rest).map(Endpoint::Prom),
+                Method::POST if rest == ["write"] => Some(Endpoint::Write),
+                Method::POST => prom::Path::find(true, rest).map(Endpoint::Prom),
                 _ => None,
             };
         }
@@ -110,7 +123,9 @@ impl Endpoint {
             | Endpoint::Why
             | Endpoint::Series
             | Endpoint::Journal
+            | Endpoint::Prom(_)
             | Endpoint::Metrics => Demand::Read,
+            Endpoint::Write => Demand::Write,
             Endpoint::Command => Demand::Command,
             Endpoint::Form => Demand::Form,
             Endpoint::Login | Endpoint::Logout => Demand::OwnForm,
@@ -137,7 +152,7 @@ fn ping(parts: &[&str]) -> Option<Endpoint> {
 }
 
 /// The text of one path segment, or `None` if it is not UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     // A form's decoder reads `+` as a blank; in a path it is a plus.
     let escaped = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
     let (name, _) = form_urlencoded::parse(escaped.as_bytes()).next()?;
@@ -165,6 +180,8 @@ mod tests {
             ("GET", "/api/why", Demand::Read),
             ("GET", "/api/series", Demand::Read),
             ("GET", "/api/journal", Demand::Read),
+            ("GET", "/api/v1/query", Demand::Read),
+            ("POST", "/api/v1/write", Demand::Write),
             ("GET", "/metrics", Demand::Read),
             ("GET", "/-/healthy", Demand::Nothing),
             ("GET", "/-/ready", Demand::Nothing),
@@ -190,7 +207,7 @@ mod tests {
             }
         }
         kinds.dedup();
-        assert_eq!(kinds.len(), 21, "each kind of endpoint stands in the table");
+        assert_eq!(kinds.len(), 23, "each kind of endpoint stands in the table");
         for (method, path) in [
             ("GET", ""),
             ("GET", "//"),
@@ -209,6 +226,11 @@ mod tests {
             ("DELETE", "/ping/a"),
             ("PUT", "/api/command"),
             ("OPTIONS", "/api/command"),
+            ("OPTIONS", "/api/v1/query"),
+            ("GET", "/api/v1/write"),
+            ("POST", "/api/v1/rules"),
+            ("POST", "/api/v1/admin/tsdb/delete_series"),
+            ("GET", "/api/v1/read"),
             ("POST", "/api/view"),
             ("POST", "/"),
         ] {

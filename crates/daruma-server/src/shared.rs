@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use std::collections::BTreeMap;
+
 use daruma_alert::{Command, View};
-use daruma_model::{Clock, Querier};
+use daruma_model::{Clock, Commit};
+use daruma_store::Store;
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::prom::{Facts, RuleGroup};
 
 /// Everything the server sees of the program.
 #[derive(Clone)]
@@ -13,8 +19,16 @@ pub struct Shared {
     pub view: watch::Receiver<Arc<View>>,
     /// Where commands go; bounded, so that a flood of them waits at its sender.
     pub commands: mpsc::Sender<CommandRequest>,
-    /// For charts.
-    pub series: Arc<dyn Querier + Send + Sync>,
+    /// Series at rest, for charts and queries.
+    pub store: Arc<Store>,
+    /// Where the signal path is asked; bounded, so that whoever asks waits.
+    pub asks: mpsc::Sender<Ask>,
+    /// What the program knows of itself.
+    pub facts: Arc<dyn Fn() -> Facts + Send + Sync>,
+    /// What is known of metrics, by name.
+    pub describe: Arc<Describe>,
+    /// Takes in what a sender says of metrics.
+    pub described: Arc<Learn>,
     /// The time.
     pub clock: Clock,
     /// This host's name: shown, and accepted in `Host`.
@@ -30,6 +44,46 @@ pub struct Shared {
     /// Records of the journal as JSON. Blocks: it reads the disk.
     pub history: Arc<History>,
 }
+
+/// How what is known of metrics is read.
+pub type Describe = dyn Fn() -> Arc<Descriptions> + Send + Sync;
+
+/// How what is said of metrics is taken in.
+pub type Learn = dyn Fn(Vec<(String, Described)>) + Send + Sync;
+
+/// What is known of metrics, by name.
+pub type Descriptions = BTreeMap<String, Described>;
+
+/// What is said of a metric by whoever exposes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Described {
+    /// `counter`, `gauge`, `histogram`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A sentence.
+    pub help: String,
+    /// Its unit, if it is said.
+    pub unit: String,
+}
+
+/// What the signal path is asked for.
+pub enum Ask {
+    /// Samples that were pushed to us, each commit to be seen whole; answered when they are stored.
+    Write {
+        /// In the order in which they are to be stored.
+        commits: Vec<Commit>,
+        /// What became of them.
+        reply: oneshot::Sender<Taken>,
+    },
+    /// Every group of rules, and how its last evaluation went.
+    Rules {
+        /// Where to tell it.
+        reply: oneshot::Sender<Vec<RuleGroup>>,
+    },
+}
+
+/// What became of pushed samples.
+pub type Taken = daruma_store::Appended;
 
 /// How a heartbeat is handed on: whether there is one of this name.
 pub type Heartbeat = dyn Fn(&str, PingKind) -> bool + Send + Sync;

@@ -50,7 +50,7 @@ impl Site {
     }
 
     async fn with(config: Config, view: View) -> Site {
-        let store = Store::new(daruma_store::Config::default());
+        let store = Arc::new(Store::new(daruma_store::Config::default()));
         for second in (-4200..0).step_by(5) {
             store.append(&scene::samples(scene::NIGHT + Span::secs(second)));
         }
@@ -62,7 +62,11 @@ impl Site {
         let shared = Shared {
             view: shown,
             commands,
-            series: Arc::new(store),
+            asks: scene::signal_path(Arc::clone(&store)),
+            store,
+            facts: Arc::new(scene::facts),
+            describe: Arc::new(scene::described),
+            described: Arc::new(drop),
             clock,
             host: "Host-1".to_owned(),
             version: "1.2.3",
@@ -699,7 +703,11 @@ async fn the_listener_that_others_reach_is_not_served_without_tokens() {
         Shared {
             view: shown,
             commands,
-            series: Arc::new(Store::new(daruma_store::Config::default())),
+            store: Arc::default(),
+            asks: mpsc::channel(1).0,
+            facts: Arc::new(scene::facts),
+            describe: Arc::new(scene::described),
+            described: Arc::new(drop),
             clock: Arc::new(|| Time(0)),
             host: String::new(),
             version: "",

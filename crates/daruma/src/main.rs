@@ -3,6 +3,7 @@
 //! This crate wires the stages together: configuration, the run loop, the command line. It decides
 //! nothing about alerts or recoveries itself.
 
+mod api;
 mod cli;
 mod client;
 mod clock;

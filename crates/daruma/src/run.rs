@@ -9,7 +9,7 @@ use daruma_alert::{Command, Event, Policy, View};
 use daruma_collect::Position;
 use daruma_journal::{Journal, Options};
 use daruma_model::{Clock, Time};
-use daruma_server::{CommandRequest, PingKind, Refusal, Shared};
+use daruma_server::{Ask, CommandRequest, PingKind, Refusal, Shared};
 use daruma_store::Store;
 use tokio::sync::{mpsc, watch};
 
@@ -24,6 +24,8 @@ use crate::{metrics, signals};
 const DELIVERIES_MAX: usize = 4_096;
 /// Events in flight to the loop.
 const INBOX_MAX: usize = 8_192;
+/// Questions of the API in flight to the signal path.
+const ASKS_MAX: usize = 8;
 /// How long stages may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often the stop file is looked for.
@@ -84,6 +86,7 @@ pub struct Running {
     stop_server: watch::Sender<bool>,
     server: tokio::task::JoinHandle<()>,
     stop_file: Arc<RwLock<Option<std::path::PathBuf>>>,
+    facts: crate::api::Known,
     background: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -120,6 +123,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         crate::log::info(&said);
     }
 
+    let facts = crate::api::facts(now, places, &loaded);
     let mut detector = loaded.detector;
     for alert in folded.core.state().alerts.values() {
         if alert.state != daruma_alert::AlertState::Resolved {
@@ -176,6 +180,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
     let (deliveries, delivered) = mpsc::channel(DELIVERIES_MAX);
     let (reloads, reloaded) = std::sync::mpsc::channel();
     let (close_path, path_closes) = watch::channel(false);
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
     let path = signals::Path {
         store: Arc::clone(&store),
         detector,
@@ -185,6 +190,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         reloads: reloaded,
         positions: Vec::new(),
         sources: BTreeMap::new(),
+        asks: asked,
         closing: path_closes,
     };
     let handle = tokio::runtime::Handle::current();
@@ -214,7 +220,8 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         started: now,
         clock: Arc::clone(&clock),
     });
-    let shared = shared(&view, &inbox, &store, &clock, &heartbeats, &figures, &journal);
+    let edge = (asks, Arc::clone(&facts));
+    let shared = shared(&view, &inbox, &store, &clock, &heartbeats, &figures, edge);
     let server_config = loaded.server.clone();
     let server = tokio::spawn(async move {
         if let Err(error) =
@@ -251,6 +258,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         stop_server,
         server,
         stop_file,
+        facts,
         background,
     })
 }
@@ -299,7 +307,7 @@ fn shared(
     clock: &Clock,
     heartbeats: &Arc<RwLock<daruma_collect::Heartbeats>>,
     figures: &Arc<metrics::Figures>,
-    journal: &Journal,
+    (asks, facts): (mpsc::Sender<Ask>, crate::api::Known),
 ) -> Shared {
     let (commands, mut asked) = mpsc::channel::<CommandRequest>(256);
     let to_loop = inbox.clone();
@@ -325,12 +333,19 @@ fn shared(
             });
         }
     });
+    let catalogue = Arc::new(crate::api::Catalogue::default());
+    let known = Arc::clone(&catalogue);
     let (beats, beat_clock) = (Arc::clone(heartbeats), Arc::clone(clock));
-    let (text, ready, journal) = (Arc::clone(figures), Arc::clone(figures), journal.clone());
+    let (text, ready, journal) =
+        (Arc::clone(figures), Arc::clone(figures), figures.journal.clone());
     Shared {
         view: view.clone(),
         commands,
-        series: Arc::clone(store) as _,
+        store: Arc::clone(store),
+        asks,
+        facts: Arc::new(move || facts.read().unwrap_or_else(PoisonError::into_inner).clone()),
+        describe: Arc::new(move || known.all()),
+        described: Arc::new(move |said| catalogue.learn(said)),
         clock: Arc::clone(clock),
         host: metrics::host(),
         version: env!("CARGO_PKG_VERSION"),
@@ -411,9 +426,11 @@ impl Running {
             Ok(loaded) => loaded,
             Err(errors) => {
                 crate::log::error(&format!("{}\nthe running configuration stays", join(&errors)));
+                crate::api::not_loaded(&self.facts);
                 return;
             }
         };
+        crate::api::loaded(&self.facts, (self.clock)(), &self.places, &loaded);
         let Loaded { collect, detector, policy, registry, sender, server, warnings, .. } = loaded;
         if server.listen.port() != 0 && server.listen != self.listen {
             crate::log::warning("`server.listen` changes only at a restart");

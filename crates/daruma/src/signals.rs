@@ -9,7 +9,8 @@ use daruma_alert::Event;
 use daruma_collect::{Delivery, Position};
 use daruma_detect::Detector;
 use daruma_model::{Clock, Commit, Finding, Labels, Sample, Signal, SourceState, Span, Time};
-use daruma_store::Store;
+use daruma_server::Ask;
+use daruma_store::{Appended, Store};
 use tokio::sync::{mpsc, watch};
 
 use crate::control::Input;
@@ -58,6 +59,8 @@ pub struct Path {
     pub positions: Vec<Position>,
     /// Last states of sources: only changes reach the loop.
     pub sources: std::collections::BTreeMap<String, (SourceState, Time)>,
+    /// What is asked over HTTP: samples to take in, rules to tell of.
+    pub asks: mpsc::Receiver<Ask>,
     /// Turns true when the program stops and no source is left.
     pub closing: watch::Receiver<bool>,
 }
@@ -77,11 +80,13 @@ impl Path {
                 self.detector.next_due().map_or(IDLE, |due| due.since(now).to_std().min(IDLE));
             let pause =
                 if self.positions.is_empty() { due } else { due.min(CHECKPOINT_EVERY.to_std()) };
-            let closing = &mut self.closing;
+            let (closing, asks) = (&mut self.closing, &mut self.asks);
+            let mut asked = None;
             let first = runtime.block_on(async {
                 tokio::select! {
                     biased;
                     first = deliveries.recv() => first.map(Some).ok_or(()),
+                    Some(ask) = asks.recv() => { asked = Some(ask); Ok(None) }
                     _ = closing.wait_for(|closing| *closing) => Err(()),
                     () = tokio::time::sleep(pause) => Ok(None),
                 }
@@ -96,6 +101,9 @@ impl Path {
             }
             if let Some(delivery) = next {
                 self.take_in(delivery);
+            }
+            while let Some(ask) = asked.take().or_else(|| self.asks.try_recv().ok()) {
+                self.answer(ask);
             }
             while let Ok(mut detector) = self.reloads.try_recv() {
                 let now = (self.clock)();
@@ -119,10 +127,32 @@ impl Path {
         self.checkpoint();
     }
 
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Write { commits, reply } => {
+                let now = (self.clock)();
+                let mut taken = Appended::default();
+                for commit in commits {
+                    let one = self.samples(now, commit);
+                    taken.accepted += one.accepted;
+                    taken.repeated += one.repeated;
+                    taken.out_of_order += one.out_of_order;
+                    taken.over_limit += one.over_limit;
+                }
+                if reply.send(taken).is_err() {
+                    // Whoever pushed has gone away; it will push the same again.
+                }
+            }
+            Ask::Rules { reply } => drop(reply.send(crate::api::groups(&self.detector))),
+        }
+    }
+
     fn take_in(&mut self, delivery: Delivery) {
         let now = (self.clock)();
         match delivery {
-            Delivery::Signal(Signal::Samples(commit)) => self.samples(now, commit),
+            Delivery::Signal(Signal::Samples(commit)) => {
+                self.samples(now, commit);
+            }
             Delivery::Signal(Signal::Logs(records)) => self.logs(now, "", &records),
             Delivery::Logs { records, position } => {
                 self.logs(now, &position.source, &records);
@@ -143,12 +173,13 @@ impl Path {
         }
     }
 
-    fn samples(&mut self, now: Time, commit: Commit) {
+    fn samples(&mut self, now: Time, commit: Commit) -> Appended {
         let appended = self.store.append(&commit);
         self.counters.samples.fetch_add(appended.accepted as u64, Ordering::Relaxed);
         let refused = appended.out_of_order + appended.over_limit;
         self.counters.refused.fetch_add(refused as u64, Ordering::Relaxed);
         self.detector.on_commit(now, &commit);
+        appended
     }
 
     fn logs(&mut self, now: Time, source: &str, records: &[daruma_model::LogRecord]) {

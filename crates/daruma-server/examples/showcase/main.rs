@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use daruma_model::{Clock, Span};
 use daruma_server::{CommandRequest, Config, Role, Shared, Token};
 use daruma_store::Store;
-use scene::{NIGHT, busy, obey, quiet, samples, tick};
+use scene::{NIGHT, busy, described, facts, obey, quiet, samples, signal_path, tick};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -68,7 +68,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let shared = Shared {
         view: shown,
         commands,
-        series: store,
+        asks: signal_path(Arc::clone(&store)),
+        store,
+        facts: Arc::new(facts),
+        describe: Arc::new(described),
+        described: Arc::new(drop),
         clock,
         host: "host-1".to_owned(),
         version: env!("CARGO_PKG_VERSION"),

@@ -1,6 +1,7 @@
 //! The pictures that the showcase serves and that tests draw.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use daruma_alert::{
     Alert, AlertState, AlertView, Breaker, Command, Delivery, Entry, EntryKind, EnvelopeView, Hold,
@@ -12,8 +13,13 @@ use daruma_model::{
     Level, Matchers, Message, MessageStatus, Sample, SourceHealth, SourceState, Span, Time,
     Verdict,
 };
-use daruma_server::Refusal;
+use daruma_server::{
+    Ask, Described, Descriptions, Facts, Refusal, Rule, RuleGroup, RuleHealth, RuleKind, Taken,
+    Target,
+};
+use daruma_store::Store;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 /// 2026-11-23 03:12:41 UTC.
 pub(crate) const NIGHT: Time = Time(1_795_403_561_000);
@@ -146,6 +152,110 @@ pub(crate) fn samples(at: Time) -> Commit {
         })
         .collect();
     Commit { samples }
+}
+
+/// The path of signals: what is pushed is stored, and rules are told of.
+pub(crate) fn signal_path(store: Arc<Store>) -> mpsc::Sender<Ask> {
+    let (asks, mut asked) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Some(ask) = asked.recv().await {
+            match ask {
+                Ask::Write { commits, reply } => {
+                    let mut taken = Taken::default();
+                    for commit in commits {
+                        let one = store.append(&commit);
+                        taken.accepted += one.accepted;
+                        taken.repeated += one.repeated;
+                        taken.out_of_order += one.out_of_order;
+                        taken.over_limit += one.over_limit;
+                    }
+                    assert!(reply.send(taken).is_ok(), "the receiver waits");
+                }
+                Ask::Rules { reply } => drop(reply.send(groups())),
+            }
+        }
+    });
+    asks
+}
+
+/// Two groups of one file, and one rule of `daruma.yaml`.
+pub(crate) fn groups() -> Vec<RuleGroup> {
+    let rule = |name: &str, query: &str, kind: RuleKind, health: RuleHealth| Rule {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        query: query.to_owned(),
+        labels: Labels::from([("severity", "critical")]),
+        evaluated: (health != RuleHealth::Unknown).then_some(NIGHT),
+        health,
+        took: 0.0005,
+        kind,
+    };
+    let alerting = || RuleKind::Alerting {
+        hold_for: Span::secs(30),
+        keep_firing_for: Span::ZERO,
+        annotations: Labels::from([("summary", "{{ $labels.service }} is stuck")]),
+    };
+    let group = |name: &str, file: &str, rules| RuleGroup {
+        name: name.to_owned(),
+        file: file.to_owned(),
+        interval: Span::secs(15),
+        limit: 0,
+        evaluated: Some(NIGHT),
+        took: 0.001,
+        rules,
+    };
+    let failed = RuleHealth::Failed("a many-to-many match".to_owned());
+    vec![
+        group(
+            "web",
+            "rules/shop.yml",
+            vec![
+                rule("WebStuck", "http_inflight > 15", alerting(), RuleHealth::Ok),
+                rule("web:inflight", "sum(http_inflight)", RuleKind::Recording, failed),
+            ],
+        ),
+        group(
+            "disk",
+            "rules/shop.yml",
+            vec![rule("DiskFull", "node_disk < 1", alerting(), RuleHealth::Unknown)],
+        ),
+        group("daruma.yaml", "", vec![rule("QueueStuck", "x", alerting(), RuleHealth::Ok)]),
+    ]
+}
+
+/// What the program says of itself.
+pub(crate) fn facts() -> Facts {
+    let target = |job: &str, instance: &str| Target {
+        job: job.to_owned(),
+        source: format!("scrape/{job}/{instance}"),
+        labels: Labels::from([("job", job), ("instance", instance)]),
+        url: format!("http://{instance}/metrics"),
+        interval: "15s".to_owned(),
+        timeout: "10s".to_owned(),
+    };
+    Facts {
+        started: NIGHT - Span::hours(2),
+        loaded: NIGHT - Span::hours(1),
+        loaded_well: true,
+        config: "collect: {}\n".to_owned(),
+        flags: [("config".to_owned(), "daruma.yaml".to_owned())].into(),
+        retention: "6h".to_owned(),
+        folder: "/".to_owned(),
+        targets: vec![target("web", "host-1:8080"), target("node", "host-1:9100")],
+    }
+}
+
+/// What is known of metrics.
+pub(crate) fn described() -> Arc<Descriptions> {
+    let one = |kind: &str, help: &str| Described {
+        kind: kind.to_owned(),
+        help: help.to_owned(),
+        unit: String::new(),
+    };
+    Arc::new(BTreeMap::from([
+        ("http_inflight".to_owned(), one("gauge", "Requests being answered.")),
+        ("node_cpu_seconds_total".to_owned(), one("counter", HOSTILE)),
+    ]))
 }
 
 fn entry(at: Time, kind: EntryKind, text: &str) -> Entry {
