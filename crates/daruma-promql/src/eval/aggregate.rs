@@ -187,7 +187,7 @@ impl Evaluator<'_> {
             let running = running[place].get_or_insert_default();
             if !incompatible[place] && !running.add(histogram, mean) {
                 incompatible[place] = true;
-                self.warn(mixed_schemas(element.name()), span);
+                self.warn(mixed_schemas(&element.labels), span);
             }
         }
         for (place, running) in running.into_iter().enumerate() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daruma_model::{Histogram as Native, Labels, Time};
 
-use super::intern::{Interner, Selection};
+use super::intern::Selection;
 use super::{Element, Evaluated, Evaluator};
 use crate::ast::Node;
 
@@ -32,12 +32,17 @@ const SMALL: f64 = 1e-12;
 impl Evaluator<'_> {
     /// The histograms among the elements of `node`, classic ones by their labels without `le`. Where a
     /// native and a classic one have the same labels, neither counts.
-    pub(super) fn histograms(&self, node: &Node, time: Time) -> Evaluated<Histograms> {
+    pub(super) fn histograms(&self, call: &Node, node: &Node, time: Time) -> Evaluated<Histograms> {
+        const NONE: u32 = u32::MAX;
         let le = ["le".to_owned()];
         let selections = [Selection::Except(&le), Selection::All];
-        let mut interner = Interner::new(false);
         let mut found = Histograms { native: Vec::new(), classic: Vec::new() };
-        for Element { labels, value, .. } in self.vector(node, time)? {
+        let vector = self.vector(node, time)?;
+        let mut memo = self.recall(call.id);
+        memo.interner.expect(vector.len());
+        // Places in this vector by places of all times.
+        let mut local = vec![NONE; memo.interner.len()];
+        for Element { labels, value, .. } in vector {
             let count = match value {
                 crate::SampleValue::Float(count) => count,
                 crate::SampleValue::Histogram(histogram) => {
@@ -55,16 +60,23 @@ impl Evaluator<'_> {
                 self.warn(message, &node.span);
                 continue;
             };
-            let place = interner.place(&labels, 0, &selections);
-            if place == found.classic.len() {
-                let labels = selections[0].of(&labels);
+            let place = memo.interner.place(&labels, 0, &selections);
+            if place == memo.labels.len() {
+                memo.labels.push(selections[0].of(&labels));
+                local.push(NONE);
+            }
+            if local[place] == NONE {
+                local[place] = found.classic.len() as u32;
+                let labels = memo.labels[place].clone();
                 found.classic.push(Histogram { labels, buckets: Vec::new() });
             }
-            found.classic[place].buckets.push(Bucket { upper, count });
+            found.classic[local[place] as usize].buckets.push(Bucket { upper, count });
         }
         let classic = &mut found.classic;
         found.native.retain(|(labels, _)| {
-            let Some(place) = interner.find(labels, 1, &selections) else { return true };
+            let place = memo.interner.find(labels, 1, &selections);
+            let place = place.map(|place| local[place]).filter(|place| *place != NONE);
+            let Some(place) = place.map(|place| place as usize) else { return true };
             let message = format!(
                 "vector contains a mix of classic and native histograms{}",
                 for_metric(labels.get(Labels::NAME))
@@ -73,6 +85,7 @@ impl Evaluator<'_> {
             classic[place].buckets.clear();
             false
         });
+        self.remember(call.id, memo);
         classic.retain(|histogram| !histogram.buckets.is_empty());
         for histogram in classic {
             histogram.buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));

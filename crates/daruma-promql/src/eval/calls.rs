@@ -58,8 +58,8 @@ impl Evaluator<'_> {
             }
             "timestamp" => Got::Vector(self.timestamps(&call.args[0], time)?),
             "start_timestamp" => Got::Vector(self.start_timestamps(&call.args[0], time)),
-            "label_replace" => Got::Vector(self.label_replace(call, time)?),
-            "label_join" => Got::Vector(self.label_join(call, time)?),
+            "label_replace" => Got::Vector(self.label_replace(node, call, time)?),
+            "label_join" => Got::Vector(self.label_join(node, call, time)?),
             "info" => Got::Vector(self.info_labels(node, call, time)?),
             "sort" | "sort_desc" => {
                 let mut vector = self.vector(&call.args[0], time)?;
@@ -73,7 +73,7 @@ impl Evaluator<'_> {
                 let phi = scalar(0)?;
                 self.check_quantile(phi, &call.args[0]);
                 let arg = &call.args[1];
-                let found = self.histograms(arg, time)?;
+                let found = self.histograms(node, arg, time)?;
                 let mut results = Vec::with_capacity(found.native.len() + found.classic.len());
                 for (labels, histogram) in found.native {
                     let value = self.native_quantile(phi, &labels, &histogram, &arg.span).into();
@@ -95,7 +95,7 @@ impl Evaluator<'_> {
                     self.check_quantile(phi, arg);
                     phis.push(phi);
                 }
-                let found = self.histograms(arg, time)?;
+                let found = self.histograms(node, arg, time)?;
                 let mut results = Vec::new();
                 for phi in phis {
                     self.hold(found.native.len() + found.classic.len())?;
@@ -116,7 +116,7 @@ impl Evaluator<'_> {
             "histogram_fraction" => {
                 let bounds = (scalar(0)?, scalar(1)?);
                 let arg = &call.args[2];
-                let found = self.histograms(arg, time)?;
+                let found = self.histograms(node, arg, time)?;
                 let mut results = Vec::with_capacity(found.native.len() + found.classic.len());
                 for (labels, histogram) in found.native {
                     let value = self.native_fraction(bounds, &labels, &histogram, &arg.span).into();
@@ -235,7 +235,7 @@ impl Evaluator<'_> {
         })
     }
 
-    fn label_replace(&self, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
+    fn label_replace(&self, node: &Node, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
         let text = |at: usize| self.text(&call.args[at], time);
         let (dst, replacement, src, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
         let Ok(regex) = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
@@ -247,19 +247,55 @@ impl Evaluator<'_> {
         if dst.is_empty() {
             return failed(format!("invalid destination label name in label_replace(): {dst}"));
         }
+        self.relabelled(node, call, &dst, time, |labels| {
+            let captures = regex.captures(labels.get(&src))?;
+            let mut value = String::new();
+            captures.expand(&replacement, &mut value);
+            Some(labels.with(&dst, &value))
+        })
+    }
+
+    /// The elements of the first argument with other labels, where `change` has any. What it made of a
+    /// label set is remembered: its arguments are texts, and the same sets come again at each step.
+    fn relabelled(
+        &self,
+        node: &Node,
+        call: &Call,
+        dst: &str,
+        time: Time,
+        change: impl Fn(&Labels) -> Option<Labels>,
+    ) -> Evaluated<Vec<Element>> {
         let mut vector = self.vector(&call.args[0], time)?;
+        let mut memo = self.recall(node.id);
+        if memo.joined.len() > 2 * vector.len() + (1 << 12) {
+            memo.joined.clear();
+        }
+        let repeats = self.repeats();
         for element in &mut vector {
-            if let Some(captures) = regex.captures(element.labels.get(&src)) {
-                let mut value = String::new();
-                captures.expand(&replacement, &mut value);
-                element.labels = element.labels.with(&dst, &value);
+            let key = (element.labels.address(), 0);
+            let known =
+                memo.joined.get(&key).filter(|_| repeats).map(|(.., labels)| labels.clone());
+            let labels = match known {
+                Some(labels) => labels,
+                None => {
+                    let labels = change(&element.labels).unwrap_or_else(|| element.labels.clone());
+                    if repeats {
+                        let before = element.labels.clone();
+                        memo.joined.insert(key, (before.clone(), before, labels.clone()));
+                    }
+                    labels
+                }
+            };
+            if labels.address() != element.labels.address() {
+                element.labels = labels;
                 element.drop_name &= dst != Labels::NAME;
             }
         }
+        self.remember(node.id, memo);
         distinct(vector)
     }
 
-    fn label_join(&self, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
+    fn label_join(&self, node: &Node, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
         let (dst, separator) = (self.text(&call.args[1], time)?, self.text(&call.args[2], time)?);
         let mut sources = Vec::new();
         for arg in &call.args[3..] {
@@ -272,14 +308,10 @@ impl Evaluator<'_> {
         if dst.is_empty() {
             return failed("invalid destination label name in label_join(): ");
         }
-        let mut vector = self.vector(&call.args[0], time)?;
-        for element in &mut vector {
-            let values: Vec<&str> = sources.iter().map(|name| element.labels.get(name)).collect();
-            let value = values.join(&separator);
-            element.labels = element.labels.with(&dst, &value);
-            element.drop_name &= dst != Labels::NAME;
-        }
-        distinct(vector)
+        self.relabelled(node, call, &dst, time, |labels| {
+            let values: Vec<&str> = sources.iter().map(|name| labels.get(name)).collect();
+            Some(labels.with(&dst, &values.join(&separator)))
+        })
     }
 
     fn sort_by_label(&self, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
@@ -303,6 +335,9 @@ impl Evaluator<'_> {
 
 /// Refuses two elements with one label set.
 fn distinct(vector: Vec<Element>) -> Evaluated<Vec<Element>> {
+    if vector.windows(2).all(|pair| pair[0].labels < pair[1].labels) {
+        return Ok(vector);
+    }
     let mut interner = Interner::new(false);
     interner.expect(vector.len());
     for (at, element) in vector.iter().enumerate() {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use daruma_model::{Histogram, HistogramPoint, Point, ResetHint, Time};
+use daruma_model::{Histogram, HistogramPoint, Labels, Point, ResetHint, Time};
 
 use super::Evaluator;
 use super::windows::Job;
@@ -23,7 +23,7 @@ fn share(a: Time, b: Time, time: Time) -> f64 {
 /// Where remarks about an interpolation go.
 pub(super) struct Blend<'b, 'q> {
     pub(super) eval: &'b Evaluator<'q>,
-    pub(super) name: &'b str,
+    pub(super) name: &'b Labels,
     pub(super) span: &'b Range<usize>,
 }
 
@@ -50,7 +50,8 @@ pub(super) fn reconciled(operation: &str) -> String {
     format!("mismatched custom buckets were reconciled during {operation}")
 }
 
-pub(super) fn mixed_schemas(name: &str) -> String {
+pub(super) fn mixed_schemas(labels: &Labels) -> String {
+    let name = labels.get(Labels::NAME);
     format!(
         "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {name:?}"
     )
@@ -117,7 +118,7 @@ pub(super) fn increase_between_edges(
 /// As [`increase_between_edges`], of histograms.
 pub(super) fn histograms_between_edges(
     job: &Job<'_>,
-    name: &str,
+    name: &Labels,
     points: &[HistogramPoint],
     counter: bool,
 ) -> Option<Body<f64>> {
@@ -180,11 +181,13 @@ pub(super) fn histograms_between_edges(
     Some(growth)
 }
 
-pub(super) fn not_a_counter(name: &str) -> String {
+pub(super) fn not_a_counter(labels: &Labels) -> String {
+    let name = labels.get(Labels::NAME);
     format!("this native histogram metric is not a counter: {name:?}")
 }
 
-pub(super) fn not_a_gauge(name: &str) -> String {
+pub(super) fn not_a_gauge(labels: &Labels) -> String {
+    let name = labels.get(Labels::NAME);
     format!("this native histogram metric is not a gauge: {name:?}")
 }
 

@@ -77,10 +77,28 @@ pub(crate) type ByAddress<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher
 /// The most addresses that are remembered beyond twice the elements at hand.
 const SPARE: usize = 4096;
 
+/// Mixes 64 bits into a hash, by the halves of a long product.
+fn fold(hash: u64, bits: u64) -> u64 {
+    let product = u128::from(hash ^ bits) * 0xf39c_c060_5ced_c835_u128;
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+/// Mixes a text into a hash, by a key that nobody outside knows.
+fn fold_text(mut hash: u64, key: u64, text: &str) -> u64 {
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    for word in words {
+        hash = fold(hash, u64::from_le_bytes(*word)) ^ key;
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    // With the length, so that no text is the beginning of another.
+    fold(fold(hash, u64::from_le_bytes(last)) ^ key, text.len() as u64)
+}
+
 /// Label sets by what counts of them. Places are numbered from 0 in order of first sight.
-#[derive(Default)]
 pub(crate) struct Interner {
-    hasher: RandomState,
+    /// Where a hash begins, and the key it is mixed with.
+    seed: (u64, u64),
     /// Whether the same sets are likely to come again.
     remember: bool,
     /// The set is kept with its place, so that its address stays its own.
@@ -96,9 +114,19 @@ struct Seen {
     next: Option<u32>,
 }
 
+impl Default for Interner {
+    fn default() -> Interner {
+        Interner::new(true)
+    }
+}
+
 impl Interner {
     pub(crate) fn new(remember: bool) -> Interner {
-        Interner { remember, ..Interner::default() }
+        let random = RandomState::new();
+        // An even key would lose bits.
+        let seed = (random.hash_one(0_u8), random.hash_one(1_u8) | 1);
+        let (by_address, by_hash) = (ByAddress::default(), ByAddress::default());
+        Interner { seed, remember, by_address, by_hash, seen: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -175,14 +203,11 @@ impl Interner {
     }
 
     fn hash(&self, labels: &Labels, selection: Selection<'_>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let (mut hash, key) = self.seed;
         for (name, value) in selection.pairs(labels) {
-            hasher.write(name.as_bytes());
-            hasher.write_u8(255);
-            hasher.write(value.as_bytes());
-            hasher.write_u8(255);
+            hash = fold_text(fold_text(hash, key, name), key, value);
         }
-        hasher.finish()
+        hash
     }
 }
 

@@ -1,8 +1,12 @@
 //! Selectors: what is read for them once, and what they yield at one time.
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
-use daruma_model::{Histogram, HistogramPoint, Labels, ResetHint, Series, Span, Time, is_stale};
+use daruma_model::{
+    Histogram, HistogramPoint, Labels, Point, ResetHint, Series, Span, Time, is_stale,
+};
 
 use super::edges::{Blend, interpolated, mixed_schemas};
 use super::{Element, Evaluated, Evaluator, Matrix, Window, shifted};
@@ -15,11 +19,21 @@ pub(crate) struct Leaf {
     pub(crate) series: Vec<Series>,
     pub(crate) window: Span,
     pub(crate) offset: Span,
+    /// Which series may not be counters, going by name and type; empty if all may be.
+    doubtful: Vec<bool>,
+    /// Where the points of each series' last window begin and end: the next window is mostly near.
+    cursors: Vec<Cell<(usize, usize)>>,
 }
 
 impl Leaf {
     pub(crate) fn empty(window: Span) -> Leaf {
-        Leaf { series: Vec::new(), window, offset: Span::ZERO }
+        Leaf {
+            series: Vec::new(),
+            window,
+            offset: Span::ZERO,
+            doubtful: Vec::new(),
+            cursors: Vec::new(),
+        }
     }
 }
 
@@ -62,7 +76,14 @@ impl Evaluator<'_> {
                 self.hold_histogram(&point.histogram)?;
             }
         }
-        Ok(Leaf { series, window, offset })
+        let doubtful = match selector.window {
+            Some(_) if !selector.name().is_some_and(counts) => {
+                series.iter().map(|one| is_doubtful(&one.labels)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let cursors = vec![Cell::new((0, 0)); series.len()];
+        Ok(Leaf { series, window, offset, doubtful, cursors })
     }
 
     /// The newest sample of each series within the lookback, with its own time.
@@ -85,10 +106,13 @@ impl Evaluator<'_> {
         let leaf = &self.leaves[selector.index];
         let (until, _) = shifted(selector.shift.at, leaf.offset, (time, time), self.bounds);
         let mut found = Vec::with_capacity(leaf.series.len());
-        for series in &leaf.series {
+        for (at, series) in leaf.series.iter().enumerate() {
             let newest = match selector.edges {
                 Edges::Smoothed => self.smoothed(selector, series, until, leaf.window),
-                _ => newest_of(series, until - leaf.window, until),
+                _ => {
+                    let end = leaf.moved(at, Time::MIN, until).end;
+                    newest_of(series, end, until - leaf.window, until)
+                }
             };
             found.extend(newest.map(&make));
         }
@@ -107,9 +131,8 @@ impl Evaluator<'_> {
         let points = within(&series.points, |point| point.time, after, until);
         let histograms = within(&series.histograms, |point| point.time, after, until);
         let labels = &series.labels;
-        let name = labels.get(Labels::NAME);
         if !points.is_empty() && !histograms.is_empty() {
-            self.warn(mixed_types(name), &selector.span);
+            self.warn(mixed_types(labels), &selector.span);
             return None;
         }
         let newest = |value: SampleValue| Some(Newest { labels, value, time, start: None });
@@ -133,10 +156,10 @@ impl Evaluator<'_> {
             (Some(before), Some(after)) => {
                 let counter = after.histogram.hint != ResetHint::Gauge;
                 if before.histogram.is_custom() != after.histogram.is_custom() {
-                    self.warn(mixed_schemas(name), &selector.span);
+                    self.warn(mixed_schemas(labels), &selector.span);
                     return None;
                 }
-                let blend = Blend { eval: self, name, span: &selector.span };
+                let blend = Blend { eval: self, name: labels, span: &selector.span };
                 let value = interpolated(&blend, before, after, time, counter)?;
                 newest(value.into())
             }
@@ -144,6 +167,16 @@ impl Evaluator<'_> {
     }
 
     pub(super) fn windows(&self, selector: &VectorSelector, time: Time) -> Matrix<'_> {
+        let (after, until, windows) = self.window_by_window(selector, time);
+        Matrix { windows: windows.collect(), after, until, edges: selector.edges }
+    }
+
+    /// The bounds of the window, and what each series has in it, one by one.
+    pub(super) fn window_by_window<'e>(
+        &'e self,
+        selector: &VectorSelector,
+        time: Time,
+    ) -> (Time, Time, impl Iterator<Item = Window<'e>> + use<'e>) {
         let leaf = &self.leaves[selector.index];
         let (until, _) = shifted(selector.shift.at, leaf.offset, (time, time), self.bounds);
         let after = until - leaf.window;
@@ -153,32 +186,62 @@ impl Evaluator<'_> {
             Edges::Anchored => (after - lookback, until),
             Edges::Smoothed => (after - lookback, until + lookback),
         };
-        let window = |series: &'_ Series| {
-            let start = series.points.partition_point(|point| point.time <= from);
-            let end = series.points.partition_point(|point| point.time <= to);
-            start..end
-        };
-        let mut windows = Vec::with_capacity(leaf.series.len());
-        for series in &leaf.series {
-            let range = window(series);
+        let window = move |(at, series): (usize, &'e Series)| {
+            let range = leaf.moved(at, from, to);
             let points = series.points.get(range.clone()).unwrap_or(&[]);
             let histograms = within(&series.histograms, |point| point.time, from, to);
             if points.is_empty() && histograms.is_empty() {
-                continue;
+                return None;
             }
-            windows.push(Window {
+            Some(Window {
                 labels: series.labels.clone(),
                 drop_name: false,
                 points: points.into(),
                 starts: series.starts.get(range).unwrap_or(&[]),
                 histograms: histograms.into(),
-            });
-        }
-        Matrix { windows, after, until, edges: selector.edges }
+                doubtful: leaf.doubtful.get(at).copied().unwrap_or(false),
+            })
+        };
+        (after, until, leaf.series.iter().enumerate().filter_map(window))
     }
 }
 
-pub(crate) fn mixed_types(name: &str) -> String {
+impl Leaf {
+    /// Where the points in `(from, to]` lie, found from where those of the last window lay.
+    fn moved(&self, at: usize, from: Time, to: Time) -> Range<usize> {
+        let points = &self.series[at].points;
+        let place = |known: usize, bound: Time| {
+            let before = |point: &Point| point.time <= bound;
+            if known > 0 && !points.get(known - 1).is_some_and(before) {
+                return points.partition_point(before);
+            }
+            let rest = points.get(known..).unwrap_or(&[]);
+            // A few steps on foot; what lies farther is searched for.
+            match rest.iter().take(8).position(|point| !before(point)) {
+                Some(steps) => known + steps,
+                None => known + rest.partition_point(before),
+            }
+        };
+        let (start, end) = self.cursors[at].get();
+        let range = place(start, from)..place(end, to);
+        self.cursors[at].set((range.start, range.end));
+        range
+    }
+}
+
+/// Whether a metric's name is one of a counter.
+fn counts(name: &str) -> bool {
+    ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether neither name nor type say that a series is a counter.
+pub(super) fn is_doubtful(labels: &Labels) -> bool {
+    let name = labels.get(Labels::NAME);
+    !name.is_empty() && !counts(name) && !matches!(labels.get("__type__"), "counter" | "histogram")
+}
+
+pub(crate) fn mixed_types(labels: &Labels) -> String {
+    let name = labels.get(Labels::NAME);
     format!("encountered a mix of histograms and floats for metric name {name:?}")
 }
 
@@ -192,9 +255,10 @@ fn within<P>(points: &[P], time: impl Fn(&P) -> Time, after: Time, until: Time) 
     points.get(start..end).unwrap_or(&[])
 }
 
-fn newest_of(series: &Series, after: Time, until: Time) -> Option<Newest<'_>> {
-    let end = series.points.partition_point(|point| point.time <= until);
-    let point = series.points[..end].last().filter(|point| point.time > after);
+/// `end` points are not newer than `until`.
+fn newest_of(series: &Series, end: usize, after: Time, until: Time) -> Option<Newest<'_>> {
+    let point = end.checked_sub(1).and_then(|at| series.points.get(at));
+    let point = point.filter(|point| point.time > after);
     let histogram = match series.histograms.as_slice() {
         [] => None,
         all => within(all, |point| point.time, after, until).last(),

@@ -103,16 +103,13 @@ pub fn instant(
         Got::Scalar(value) => Value::Scalar(value),
         Got::Text(text) => Value::String(text),
         Got::Vector(vector) => {
-            let mut interner = Interner::new(false);
-            interner.expect(vector.len());
             let mut samples = Vec::with_capacity(vector.len());
             for element in vector {
-                let drop_name = usize::from(element.drop_name);
-                if interner.place(&element.labels, drop_name, &FINAL) < samples.len() {
-                    return failed(SAME_LABELSET);
-                }
-                let labels = FINAL[drop_name].of(&element.labels);
+                let labels = FINAL[usize::from(element.drop_name)].of(&element.labels);
                 samples.push(VectorSample { labels, value: element.value, time: at });
+            }
+            if !distinct(&samples) {
+                return failed(SAME_LABELSET);
             }
             Value::Vector(samples)
         }
@@ -202,6 +199,16 @@ pub fn range(
     Ok(Answer { value: sorted(series)?, annotations: eval.notes.into_inner() })
 }
 
+/// Whether no two samples have the same labels. Most results are in order, which shows it at once.
+fn distinct(samples: &[VectorSample]) -> bool {
+    if samples.windows(2).all(|pair| pair[0].labels < pair[1].labels) {
+        return true;
+    }
+    let mut interner = Interner::new(false);
+    interner.expect(samples.len());
+    samples.iter().enumerate().all(|(at, one)| interner.place(&one.labels, 0, &FINAL) == at)
+}
+
 /// The matrix, sorted by label sets.
 fn sorted(mut series: Vec<Series>) -> Evaluated<Value> {
     series.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -250,11 +257,6 @@ impl Element {
     pub(crate) fn bare(value: f64, time: Time) -> Element {
         Element { labels: Labels::default(), drop_name: false, value: value.into(), time }
     }
-
-    /// The metric's name, or "".
-    pub(crate) fn name(&self) -> &str {
-        self.labels.get(Labels::NAME)
-    }
 }
 
 /// One series of a range vector under way.
@@ -267,6 +269,8 @@ pub(crate) struct Window<'e> {
     /// Since when each of `points` counts; empty where that is not known.
     pub(crate) starts: &'e [Option<Time>],
     pub(crate) histograms: std::borrow::Cow<'e, [HistogramPoint]>,
+    /// Whether neither name nor type say that it is a counter.
+    pub(crate) doubtful: bool,
 }
 
 /// A range vector under way.
@@ -610,6 +614,7 @@ impl<'q> Evaluator<'q> {
                 points: points.into(),
                 starts: &[],
                 histograms: histograms.into(),
+                doubtful: leaves::is_doubtful(&column.labels),
             })
         };
         let [kept, dropped] = &steps.columns;

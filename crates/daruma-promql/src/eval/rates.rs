@@ -39,7 +39,8 @@ fn overlaps(start_before: Option<Time>, before: Time, start: Option<Time>) -> bo
     start.is_some_and(|start| start < before && Some(start) != start_before)
 }
 
-fn overlap_text(name: &str) -> String {
+fn overlap_text(labels: &Labels) -> String {
+    let name = labels.get(Labels::NAME);
     format!(
         "sample has start time that overlaps with previous sample timestamp for metric {name:?}"
     )
@@ -56,7 +57,7 @@ pub(super) fn growth(
     counter: bool,
     per_second: bool,
 ) -> Option<SampleValue> {
-    let name = window.labels.get(Labels::NAME);
+    let name = &window.labels;
     let (points, histograms) = (&*window.points, &*window.histograms);
     if !points.is_empty() && !histograms.is_empty() {
         job.eval.warn(mixed_types(name), job.span);
@@ -129,7 +130,7 @@ pub(super) fn growth(
 }
 
 /// What a counter had before each of its resets.
-fn corrections(job: &Job<'_>, name: &str, points: &[Point], starts: &[Option<Time>]) -> f64 {
+fn corrections(job: &Job<'_>, name: &Labels, points: &[Point], starts: &[Option<Time>]) -> f64 {
     let mut lost = 0.0;
     if starts.iter().all(Option::is_none) {
         for pair in points.windows(2) {
@@ -192,7 +193,7 @@ impl Stretch {
 /// The growth between at least two histograms; `None`, with a remark, if they do not mix.
 fn histogram_growth(
     job: &Job<'_>,
-    name: &str,
+    name: &Labels,
     points: &[HistogramPoint],
     counter: bool,
 ) -> Option<Body<f64>> {
@@ -263,7 +264,7 @@ impl Last<'_> {
 
 /// The step between the last two samples: per second for a counter, plain for a gauge.
 pub(super) fn last_step(job: &Job<'_>, window: &Window<'_>, rate: bool) -> Option<SampleValue> {
-    let name = window.labels.get(Labels::NAME);
+    let name = &window.labels;
     let floats = window
         .points
         .iter()

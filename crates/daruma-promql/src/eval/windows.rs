@@ -120,60 +120,80 @@ impl Evaluator<'_> {
         for (param, (_, arg)) in params.iter_mut().zip(scalars) {
             *param = self.scalar(arg, time)?;
         }
-        let matrix = self.matrix(arg, time)?;
         if name == "absent_over_time" {
-            let absent = matrix.windows.is_empty();
+            let absent = self.matrix(arg, time)?.windows.is_empty();
             let element = || Element { labels: absent_labels(arg), ..Element::bare(1.0, time) };
             return Ok(absent.then(element).into_iter().collect());
         }
         let Some(compute) = computation(name) else {
             return failed(format!("`{name}` cannot be evaluated"));
         };
-        if name == "quantile_over_time"
-            && !(0.0..=1.0).contains(&params[0])
-            && matrix.windows.iter().any(|window| !window.points.is_empty())
-        {
-            self.warn(quantile_range(params[0]), &call.args[0].span);
-        }
-        if name == "double_exponential_smoothing" && !matrix.windows.is_empty() {
-            for (param, what, short) in [(params[0], "smoothing", "sf"), (params[1], "trend", "tf")]
-            {
-                if !(param > 0.0 && param < 1.0) {
-                    return failed(format!(
-                        "invalid {what} factor. Expected: 0 < {short} < 1, got: {param:.6}"
-                    ));
-                }
-            }
-        }
-        let job = Job {
+        let job = |after: Time, until: Time, edges: Edges| Job {
             eval: self,
             span: &arg.span,
-            after: matrix.after,
-            until: matrix.until,
-            edges: matrix.edges,
+            after,
+            until,
+            edges,
             time,
             params,
             judged: std::cell::RefCell::new(None),
         };
+        // A selector's windows need not be held all at once.
+        if let Kind::Selector(selector) = &arg.bare().kind {
+            let (after, until, windows) = self.window_by_window(selector, time);
+            return self.each_window(call, &job(after, until, selector.edges), compute, windows);
+        }
+        let matrix = self.matrix(arg, time)?;
+        let job = job(matrix.after, matrix.until, matrix.edges);
+        self.each_window(call, &job, compute, matrix.windows.into_iter())
+    }
+
+    fn each_window<'w>(
+        &self,
+        call: &Call,
+        job: &Job<'_>,
+        compute: Compute,
+        windows: impl Iterator<Item = Window<'w>>,
+    ) -> Evaluated<Vec<Element>> {
+        let name = call.function.name;
         let keeps_name = KEEPS_NAME.contains(&name);
-        let mut results = Vec::with_capacity(matrix.windows.len());
-        for window in matrix.windows {
-            if let Some(value) = compute(&job, &window) {
+        let smoothing = name == "double_exponential_smoothing";
+        let quantile = name == "quantile_over_time" && !(0.0..=1.0).contains(&job.params[0]);
+        let mut results = Vec::with_capacity(windows.size_hint().1.unwrap_or(0).min(1 << 16));
+        for window in windows {
+            if smoothing {
+                check_factors(job.params)?;
+            }
+            if quantile && !window.points.is_empty() {
+                self.warn(quantile_range(job.params[0]), &call.args[0].span);
+            }
+            if let Some(value) = compute(job, &window) {
                 if let SampleValue::Histogram(histogram) = &value {
                     self.hold_histogram(histogram)?;
                 }
                 let drop_name = window.drop_name || !keeps_name;
-                results.push(Element { labels: window.labels, drop_name, value, time });
+                results.push(Element { labels: window.labels, drop_name, value, time: job.time });
             }
         }
         Ok(results)
     }
 }
 
+fn check_factors(params: [f64; 2]) -> Evaluated<()> {
+    for (param, what, short) in [(params[0], "smoothing", "sf"), (params[1], "trend", "tf")] {
+        if param <= 0.0 || param >= 1.0 || param.is_nan() {
+            return failed(format!(
+                "invalid {what} factor. Expected: 0 < {short} < 1, got: {param:.6}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// `rate`, `increase`: with a remark on a name that is not one of a counter.
 fn counted(job: &Job<'_>, window: &Window<'_>, per_second: bool) -> Option<SampleValue> {
     let value = growth(job, window, true, per_second)?;
-    if !window.points.is_empty() {
+    if window.doubtful && !window.points.is_empty() {
         remark_on_name(job, window);
     }
     Some(value)
@@ -182,11 +202,6 @@ fn counted(job: &Job<'_>, window: &Window<'_>, per_second: bool) -> Option<Sampl
 /// A counter is known by its name.
 fn remark_on_name(job: &Job<'_>, window: &Window<'_>) {
     let name = window.labels.get(Labels::NAME);
-    let counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
-    let kind = window.labels.get("__type__");
-    if name.is_empty() || counter || matches!(kind, "counter" | "histogram") {
-        return;
-    }
     let mut judged = job.judged.borrow_mut();
     if judged.as_ref().is_some_and(|labels| labels.get(Labels::NAME) == name) {
         return;
@@ -275,7 +290,7 @@ fn total(
     histograms: &[HistogramPoint],
     mean: bool,
 ) -> Option<SampleValue> {
-    let name = window.labels.get(Labels::NAME);
+    let name = &window.labels;
     if !window.points.is_empty() {
         job.eval.warn(mixed_types(name), job.span);
         return None;
