@@ -207,6 +207,12 @@ impl AggregateOp {
         AggregateOp::ALL.iter().find(|(_, op)| *op == self).map_or("", |(name, _)| name)
     }
 
+    /// Whether it stands behind the experimental switch.
+    #[must_use]
+    pub fn is_experimental(self) -> bool {
+        matches!(self, AggregateOp::LimitK | AggregateOp::LimitRatio)
+    }
+
     /// The type of its parameter, if it takes one.
     pub(crate) fn param(self) -> Option<ValueType> {
         use AggregateOp::{BottomK, CountValues, LimitK, LimitRatio, Quantile, TopK};
@@ -369,8 +375,10 @@ pub struct Duration {
 /// Arithmetic over lengths of time, in seconds.
 #[derive(Debug, Clone)]
 pub enum DurationExpr {
-    /// A constant.
+    /// A length with a unit: `5m`.
     Seconds(f64),
+    /// A bare number: seconds by itself, a factor in `5m * 2`.
+    Number(f64),
     /// `step()`: the distance of the query's steps.
     Step,
     /// `range()`: from the query's first step to its last.
@@ -389,7 +397,7 @@ impl DurationExpr {
     /// In seconds, or why there is no such length.
     pub(crate) fn seconds(&self, step: Span, range: Span) -> Result<f64, &'static str> {
         Ok(match self {
-            DurationExpr::Seconds(seconds) => *seconds,
+            DurationExpr::Seconds(seconds) | DurationExpr::Number(seconds) => *seconds,
             DurationExpr::Step => step.as_secs_f64(),
             DurationExpr::Range => range.as_secs_f64(),
             DurationExpr::Negate(inner) => -inner.seconds(step, range)?,
@@ -413,7 +421,7 @@ impl DurationExpr {
 
     pub(crate) fn is_constant(&self) -> bool {
         match self {
-            DurationExpr::Seconds(_) => true,
+            DurationExpr::Seconds(_) | DurationExpr::Number(_) => true,
             DurationExpr::Step | DurationExpr::Range => false,
             DurationExpr::Negate(inner) => inner.is_constant(),
             DurationExpr::Binary(_, a, b)
@@ -503,6 +511,17 @@ impl Node {
                 vec![left, right]
             }
             Kind::Unary { inner, .. } | Kind::Paren(inner) => vec![inner],
+        }
+    }
+
+    /// The number a literal stands for, with the signs before it, as Prometheus takes it for one.
+    pub(crate) fn literal(&self) -> Option<f64> {
+        match &self.kind {
+            Kind::Number(value) => Some(*value),
+            Kind::Unary { minus, inner } => {
+                inner.literal().map(|value| if *minus { -value } else { value })
+            }
+            _ => None,
         }
     }
 

@@ -27,7 +27,9 @@ mod inputs;
 mod lex;
 mod number;
 mod parse;
+mod print;
 pub mod script;
+mod tree;
 mod value;
 
 use std::fmt;
@@ -62,13 +64,45 @@ struct Inner {
     root: Node,
 }
 
+/// What of the language is accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ParseOptions {
+    /// Functions and operators that may still change upstream ([`Function::experimental`]). Off by
+    /// default, as in Prometheus.
+    pub experimental: bool,
+}
+
 impl Expr {
-    /// Parses and checks a query.
+    /// Parses and checks a query, with the default [`ParseOptions`].
     ///
     /// # Errors
     /// [`ParseError`] with the place in the text and what was expected there.
     pub fn parse(text: &str) -> Result<Expr, ParseError> {
-        Expr::try_from(text.to_owned())
+        Expr::parse_with(text, &ParseOptions::default())
+    }
+
+    /// Parses and checks a query.
+    ///
+    /// # Errors
+    /// [`ParseError`] with the place in the text and what was expected there, or which switch allows
+    /// what was found.
+    pub fn parse_with(text: &str, options: &ParseOptions) -> Result<Expr, ParseError> {
+        let root = parse::parse(text, options)?;
+        Ok(Expr(Arc::new(Inner { text: text.to_owned(), root })))
+    }
+
+    /// Refuses what `options` do not allow. Configuration is read before its switches are known, so
+    /// deserialization accepts the whole language; whoever knows the switches asks here.
+    ///
+    /// # Errors
+    /// [`ParseError`] with the place of the first thing that is not switched on.
+    pub fn check(&self, options: &ParseOptions) -> Result<(), ParseError> {
+        match parse::experimental(self.ast()).into_iter().next() {
+            Some((name, span)) if !options.experimental => {
+                Err(parse::not_switched_on(self.text(), name, span))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The query as written.
@@ -124,8 +158,7 @@ impl TryFrom<String> for Expr {
     type Error = ParseError;
 
     fn try_from(text: String) -> Result<Expr, ParseError> {
-        let root = parse::parse(&text)?;
-        Ok(Expr(Arc::new(Inner { text, root })))
+        Expr::parse(&text)
     }
 }
 
@@ -172,7 +205,8 @@ impl<'de> Deserialize<'de> for Expr {
                 f.write_str("a PromQL query")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Expr, E> {
-                Expr::parse(text).map_err(|error| E::custom(format_args!("PromQL, {error}")))
+                Expr::parse_with(text, &ParseOptions { experimental: true })
+                    .map_err(|error| E::custom(format_args!("PromQL, {error}")))
             }
             // `expr: 1` is a query in YAML, too.
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Expr, E> {

@@ -11,13 +11,14 @@ use crate::ast::{
 };
 use crate::functions::{FUNCTIONS, Function, nearest};
 use crate::lex::{Lexeme, Token, lex, not_utf8};
-use crate::{ParseError, TEXT_BYTES_MAX};
+use crate::print::is_duration;
+use crate::{ParseError, ParseOptions, TEXT_BYTES_MAX};
 
 /// The longest way from the root of a tree to a leaf. Recursion over the tree needs no other bound;
 /// 200 levels fit in a quarter of the 2 MiB stack of a thread, unoptimised.
 const HEIGHT_MAX: usize = 200;
 
-pub(crate) fn parse(text: &str) -> Result<Node, ParseError> {
+pub(crate) fn parse(text: &str, options: &ParseOptions) -> Result<Node, ParseError> {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!(
             "the query is {} bytes long; at most {TEXT_BYTES_MAX} are accepted",
@@ -34,8 +35,39 @@ pub(crate) fn parse(text: &str) -> Result<Node, ParseError> {
         return Err(parser.unexpected("an operator or the end"));
     }
     parser.check_selectors(&root, false)?;
+    if !options.experimental
+        && let Some((name, span)) = experimental(&root).into_iter().next()
+    {
+        return Err(not_switched_on(text, name, span));
+    }
     number_nodes(&mut root);
     Ok(root)
+}
+
+/// The experimental functions and operators of a tree, in order of writing, with their places.
+pub(crate) fn experimental(root: &Node) -> Vec<(&'static str, Range<usize>)> {
+    let (mut found, mut todo) = (Vec::new(), vec![root]);
+    while let Some(node) = todo.pop() {
+        let name = match &node.kind {
+            Kind::Call(call) if call.function.experimental => Some(call.function.name),
+            Kind::Aggregate(aggregate) if aggregate.op.is_experimental() => {
+                Some(aggregate.op.as_str())
+            }
+            _ => None,
+        };
+        if let Some(name) = name {
+            found.push((name, node.span.start..node.span.start + name.len()));
+        }
+        todo.extend(node.children().into_iter().rev());
+    }
+    found
+}
+
+pub(crate) fn not_switched_on(text: &str, name: &str, span: Range<usize>) -> ParseError {
+    let message = format!(
+        "`{name}` is experimental; the switch `experimental` allows it (in Prometheus: --enable-feature=promql-experimental-functions)"
+    );
+    ParseError::at(text, span, message)
 }
 
 /// Numbers nodes and selectors in order of writing.
@@ -571,8 +603,13 @@ impl Parser<'_> {
     fn duration_term(&mut self) -> Parsed<DurationExpr> {
         const WANTED: &str = "a duration, such as 5m";
         if let Token::Number(seconds) = *self.peek() {
-            self.take();
-            return Ok(DurationExpr::Seconds(seconds));
+            let span = self.take().span;
+            let with_unit = is_duration(&self.text[span]);
+            return Ok(if with_unit {
+                DurationExpr::Seconds(seconds)
+            } else {
+                DurationExpr::Number(seconds)
+            });
         }
         if self.take_sign("(") {
             let inner = self.duration_expr(0)?;

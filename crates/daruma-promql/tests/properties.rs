@@ -1,12 +1,17 @@
 //! Sentences that hold for any text and any data.
 
-use daruma_model::{Labels, Span, Time, stale_marker};
+use daruma_model::{Histogram, Labels, ResetHint, Series, Span, Time, stale_marker};
 use daruma_promql::script::{Memory, Script};
 use daruma_promql::{
-    Expr, FUNCTIONS, Limits, Value, ValueType, fresh_inputs, inputs_present, instant, line_column,
-    range,
+    Expr, FUNCTIONS, Limits, ParseError, ParseOptions, SampleValue, Value, ValueType, fresh_inputs,
+    inputs_present, instant, line_column, range,
 };
 use proptest::prelude::*;
+
+/// The whole language, experimental functions among it.
+fn parse(text: &str) -> Result<Expr, ParseError> {
+    Expr::parse_with(text, &ParseOptions { experimental: true })
+}
 
 /// Real queries, as seeds for mutation.
 const QUERIES: &[&str] = &[
@@ -140,15 +145,54 @@ fn value() -> impl Strategy<Value = f64> {
 fn data() -> impl Strategy<Value = Memory> {
     let name = prop::sample::select(vec!["a", "b", "b_total"]);
     let label = prop::sample::select(vec!["", "1", "2", "+Inf", "0.5"]);
-    let sample = (name, label.clone(), label, 0_i64..300_000, value());
+    let sample = prop_oneof![
+        4 => value().prop_map(SampleValue::Float),
+        1 => histogram().prop_map(SampleValue::from),
+    ];
+    let start = prop::option::of((0_i64..300_000).prop_map(Time));
+    let sample = (name, label.clone(), label, 0_i64..300_000, start, sample);
     prop::collection::vec(sample, 0..60).prop_map(|samples| {
         let mut memory = Memory::default();
-        for (name, l, le, time, value) in samples {
+        for (name, l, le, time, start, value) in samples {
             let labels = Labels::from([(Labels::NAME, name), ("l", l), ("le", le)]);
-            memory.push(labels, Time(time), value);
+            match value {
+                SampleValue::Float(value) => memory.push_since(labels, Time(time), start, value),
+                SampleValue::Histogram(histogram) => {
+                    memory.push_histogram(labels, Time(time), start, histogram);
+                }
+            }
         }
         memory
     })
+}
+
+/// Any shape, even one that no producer would send.
+fn histogram() -> impl Strategy<Value = Histogram> {
+    let schema = prop::sample::select(vec![0, 1, 8, -4, -53, -53, i8::MIN, i8::MAX]);
+    let index = || prop_oneof![8 => -3..4, 1 => any::<i32>()];
+    let side = || prop::collection::btree_map(index(), value(), 0..5);
+    let bounds = prop::collection::vec(value(), 0..4);
+    let hint = prop::sample::select(vec![
+        ResetHint::Unknown,
+        ResetHint::Reset,
+        ResetHint::NotReset,
+        ResetHint::Gauge,
+    ]);
+    (schema, hint, [value(), value(), value(), value()], side(), side(), bounds).prop_map(
+        |(schema, hint, [count, sum, zero_threshold, zero_count], positive, negative, bounds)| {
+            Histogram {
+                schema,
+                hint,
+                count,
+                sum,
+                zero_threshold,
+                zero_count,
+                positive: positive.into_iter().collect(),
+                negative: negative.into_iter().collect(),
+                custom_bounds: bounds.into(),
+            }
+        },
+    )
 }
 
 /// A small limit keeps hostile queries short.
@@ -159,7 +203,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,80}") {
-        if let Err(error) = Expr::parse(&text) {
+        if let Err(error) = parse(&text) {
             prop_assert!(error.span.start <= text.len() && error.line >= 1 && error.column >= 1);
         }
     }
@@ -176,13 +220,17 @@ proptest! {
         let end = (at + length).min(chars.len());
         chars.splice(at..end, put.chars());
         let text: String = chars.into_iter().collect();
-        if let Ok(expr) = Expr::parse(&text) {
+        if let Ok(expr) = parse(&text) {
             // What parses reads back as itself, and its leaves lie inside the text.
             let again: Expr = serde_json::from_str(&serde_json::to_string(&expr).unwrap()).unwrap();
             prop_assert_eq!(&again, &expr);
             for selector in expr.selectors() {
                 prop_assert!(text.get(selector.span.clone()).is_some());
             }
+            let printed = expr.one_line();
+            let again = parse(&printed);
+            prop_assert!(again.is_ok(), "{text}\n{printed}\n{:?}", again.err());
+            prop_assert_eq!(again.unwrap().one_line(), printed);
         }
     }
 
@@ -195,7 +243,7 @@ proptest! {
             1 => prop::sample::select(vec![i64::MIN, i64::MAX, -1]),
         ],
     ) {
-        let expr = Expr::parse(&text);
+        let expr = parse(&text);
         prop_assert!(expr.is_ok(), "{text}: {:?}", expr.err());
         let expr = expr.unwrap();
         if let Ok(answer) = instant(&memory, &expr, Time(at), &LIMITS)
@@ -219,7 +267,7 @@ proptest! {
     fn a_range_query_is_its_instant_queries(text in query(ValueType::Vector), memory in data()) {
         // `start()`, `end()` and the like mean the whole range, and are another question.
         prop_assume!(!["start", "end", "step", "range"].iter().any(|w| text.contains(&format!("{w}()"))));
-        let expr = Expr::parse(&text).unwrap();
+        let expr = parse(&text).unwrap();
         let (start, step) = (Time(60_000), Span::secs(45));
         let whole = range(&memory, &expr, start, start + Span::secs(135), step, &Limits::default());
         let mut time = start;
@@ -229,15 +277,22 @@ proptest! {
                 (Ok(whole), Ok(one)) => {
                     let Value::Matrix(matrix) = &whole.value else { panic!("no matrix") };
                     let Value::Vector(vector) = one.value else { panic!("no vector") };
-                    let at = |labels: &Labels| {
-                        let series = matrix.iter().find(|series| series.labels == *labels)?;
-                        series.points.iter().find(|point| point.time == time)
+                    let at = |series: &Series| {
+                        let point = series.points.iter().find(|point| point.time == time);
+                        let histogram = series.histograms.iter().find(|point| point.time == time);
+                        // As text, because NaN does not equal itself.
+                        point
+                            .map(|point| format!("{:?}", SampleValue::Float(point.value)))
+                            .or(histogram.map(|point| {
+                                format!("{:?}", SampleValue::Histogram(point.histogram.clone()))
+                            }))
                     };
-                    let steps = matrix.iter().filter(|s| s.points.iter().any(|p| p.time == time));
-                    prop_assert_eq!(steps.count(), vector.len(), "{} at {:?}", text, time);
+                    let steps = matrix.iter().filter(|series| at(series).is_some()).count();
+                    prop_assert_eq!(steps, vector.len(), "{} at {:?}", text, time);
                     for sample in vector {
-                        let value = at(&sample.labels).map(|point| point.value.to_bits());
-                        prop_assert_eq!(value, Some(sample.value.number().to_bits()), "{}", text);
+                        let series = matrix.iter().find(|series| series.labels == sample.labels);
+                        let value = series.and_then(at);
+                        prop_assert_eq!(value, Some(format!("{:?}", sample.value)), "{}", text);
                     }
                 }
                 (Ok(_), Err(error)) => prop_assert!(false, "{text}: only at {time:?}: {error}"),
@@ -245,6 +300,19 @@ proptest! {
                 (Err(_), _) => {}
             }
             time += step;
+        }
+    }
+
+    /// What is printed is the same query, and prints the same again.
+    #[test]
+    fn a_printed_query_reads_back_as_itself(text in query(ValueType::Vector)) {
+        let expr = parse(&text).unwrap();
+        for printed in [expr.one_line(), expr.formatted()] {
+            let again = parse(&printed);
+            prop_assert!(again.is_ok(), "{text}\n{printed}\n{:?}", again.err());
+            let again = again.unwrap();
+            prop_assert_eq!(again.one_line(), expr.one_line());
+            prop_assert_eq!(again.formatted(), expr.formatted());
         }
     }
 
@@ -281,7 +349,7 @@ fn deep_nesting_is_refused_rather_than_overflowing_the_stack() {
         "sum(".repeat(many / 2),
         "x or ".repeat(many / 4) + "x",
     ] {
-        let error = Expr::parse(&text).unwrap_err();
+        let error = parse(&text).unwrap_err();
         assert!(error.message.contains("too deeply"), "{}…: {error}", &text[..20]);
     }
     // As deep as is allowed evaluates within the stack of a test's thread.
@@ -291,9 +359,9 @@ fn deep_nesting_is_refused_rather_than_overflowing_the_stack() {
         "abs(".repeat(190) + "x" + &")".repeat(190),
         "1 + ".repeat(190) + "1",
     ] {
-        let expr = Expr::parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        let expr = parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let _ = instant(&memory, &expr, Time(0), &LIMITS);
     }
     let long = "x".repeat(daruma_promql::TEXT_BYTES_MAX + 1);
-    assert!(Expr::parse(&long).unwrap_err().message.contains("at most 65536"));
+    assert!(parse(&long).unwrap_err().message.contains("at most 65536"));
 }

@@ -149,7 +149,7 @@ impl<T: Tally> Body<T> {
         if other.schema < self.schema {
             self.reduce(other.schema);
         }
-        let (threshold, shift) = (self.zero_threshold, other.schema - self.schema);
+        let (threshold, shift) = (self.zero_threshold, finer_by(other.schema, self.schema));
         // What lies within the zero bucket is counted there already.
         let outside = |(index, _): &(i32, f64)| {
             threshold == 0.0 || exponential_bound(*index, other.schema) > threshold
@@ -255,7 +255,7 @@ impl<T: Tally> Body<T> {
         if schema >= self.schema || self.is_custom() || schema == Histogram::CUSTOM {
             return;
         }
-        let shift = self.schema - schema;
+        let shift = finer_by(self.schema, schema);
         for side in [&mut self.positive, &mut self.negative] {
             for bucket in side.iter_mut() {
                 bucket.0 = coarser(bucket.0, shift);
@@ -338,12 +338,17 @@ pub(crate) fn negated(histogram: &Histogram) -> Histogram {
     scaled(histogram, -1.0)
 }
 
+/// By how many schemas the first is finer than the second.
+pub(super) fn finer_by(schema: i8, than: i8) -> i32 {
+    i32::from(schema) - i32::from(than)
+}
+
 /// The index that a bucket has `shift` schemas coarser.
-pub(super) fn coarser(index: i32, shift: i8) -> i32 {
+pub(super) fn coarser(index: i32, shift: i32) -> i32 {
     if shift <= 0 {
         return index;
     }
-    (index.saturating_sub(1) >> i32::from(shift).min(31)) + 1
+    (index.saturating_sub(1) >> shift.min(31)) + 1
 }
 
 fn lower(index: i32, schema: i8) -> f64 {

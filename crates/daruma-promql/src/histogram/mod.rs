@@ -59,7 +59,7 @@ pub(crate) fn bound(histogram: &Histogram, index: i32) -> f64 {
 /// 2^(index / 2^schema); the bound above the largest number is that number.
 pub(crate) fn exponential_bound(index: i32, schema: i8) -> f64 {
     if schema < 0 {
-        let exponent = i64::from(index) << i64::from(-schema).min(31);
+        let exponent = i64::from(index) << (-i64::from(schema)).min(31);
         return if exponent == 1024 { f64::MAX } else { (exponent as f64).exp2() };
     }
     let cuts = 1_i64 << schema.min(30);

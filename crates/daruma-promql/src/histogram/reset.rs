@@ -2,7 +2,7 @@
 
 use daruma_model::{Buckets, Histogram, ResetHint};
 
-use super::arith::{Body, Moved, coarser, common_bounds};
+use super::arith::{Body, Moved, coarser, common_bounds, finer_by};
 use super::exponential_bound;
 
 /// Whether `current` began anew after `previous`: its producer says so, or a count fell, or its buckets
@@ -33,7 +33,7 @@ pub fn is_reset(current: &Histogram, previous: &Histogram) -> bool {
         }
         zero_before = count;
     }
-    let shift = previous.schema - current.schema;
+    let shift = finer_by(previous.schema, current.schema);
     let outside =
         |index: i32, schema: i8| threshold == 0.0 || exponential_bound(index, schema) > threshold;
     let fell = |now: &Buckets, before: &Buckets| {

@@ -9,8 +9,8 @@ use super::notation::{Item, Read, items, labels_of, number, time_of};
 use crate::lex::unquote;
 use crate::number::format_value;
 use crate::{
-    Annotation, AnnotationLevel, Answer, EvalError, Expr, Kind, Limits, SampleValue, Value,
-    histogram, instant, range,
+    Annotation, AnnotationLevel, Answer, EvalError, Expr, Kind, Limits, ParseOptions, SampleValue,
+    Value, histogram, instant, range,
 };
 
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ pub(super) fn expectation(eval: &mut Eval, text: &str) -> Read<()> {
 impl Eval {
     /// What is other than expected.
     pub(super) fn judge(&self, memory: &Memory, limits: &Limits) -> Result<(), String> {
-        let expr = match Expr::parse(&self.query) {
+        let expr = match Expr::parse_with(&self.query, &ParseOptions { experimental: true }) {
             Ok(expr) => expr,
             Err(error) => return self.judge_failure(&error.message, &error.to_string()),
         };
