@@ -307,10 +307,6 @@ impl Judge {
                     for labels in received.iter().flat_map(|received| received.last.keys()) {
                         self.excused.insert((channel.clone(), labels.clone()));
                     }
-                    let made = self.made.iter().filter(|(name, ..)| name == channel);
-                    let more: Vec<_> =
-                        made.map(|(c, labels, ..)| (c.clone(), labels.clone())).collect();
-                    self.excused.extend(more);
                 }
             }
         }
@@ -907,6 +903,9 @@ impl Judge {
         self.watches_are_those_of_recoveries(state)?;
         self.new_messages(state);
         self.a_dead_channel_is_an_incident(event, state)?;
+        if matches!(event, Event::Policy(_)) {
+            self.what_left_the_policy_is_over(state)?;
+        }
         must!(
             "deadlines move on",
             !self.started || wake.is_none_or(|wake| wake > now),
@@ -1149,6 +1148,32 @@ impl Judge {
                 }
             }
         }
+    }
+
+    /// Nobody speaks any more of an alert without a rule, and nobody takes a message for a channel
+    /// without a configuration: neither may live on.
+    fn what_left_the_policy_is_over(&self, state: &State) -> Held {
+        let left = state.alerts.values().find(|alert| {
+            alert.state != AlertState::Resolved
+                && self.findings.get(&alert.key).is_some_and(|told| told.removed)
+        });
+        must!(
+            "what left the policy is over",
+            left.is_none(),
+            "{:?} lives on without its rule",
+            left.map(|alert| &alert.finding.labels)
+        );
+        let waits = state.outbox.values().find(|out| {
+            matches!(out.delivery, Delivery::Queued | Delivery::Sending)
+                && !has_channel(&self.policy, &out.message.channel)
+        });
+        must!(
+            "what left the policy is over",
+            waits.is_none(),
+            "#{:?} waits for a channel that is not configured",
+            waits.map(|out| out.message.id)
+        );
+        Ok(())
     }
 
     fn a_dead_channel_is_an_incident(&self, event: &Event, state: &State) -> Held {

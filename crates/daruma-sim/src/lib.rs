@@ -8,6 +8,8 @@
 //! `cargo test -p daruma-sim` lives the first thousand days; other ones, such as a night's worth of
 //! new ones, are chosen by `DARUMA_SIM_SEEDS=1000..21000 cargo test -p daruma-sim thousand`. A day
 //! that broke a promise is told with its number, its story and the command that lives it again.
+#![doc = ""]
+#![doc = include_str!("../MUTATIONS.md")]
 
 mod day;
 mod journal;
