@@ -118,7 +118,7 @@ impl Operation<'_> {
             (Float(left), Float(right)) => {
                 if is_trim(op) {
                     self.unfit("float", "float");
-                    return Ok(Some((Float(*left), false)));
+                    return Ok(None);
                 }
                 let (value, keep) = apply(op, *left, *right);
                 return Ok(Some((Float(value), keep)));
@@ -145,7 +145,7 @@ impl Operation<'_> {
                 BinaryOp::NotEqual => return Ok(Some((left.clone(), !same(a, b)))),
                 _ => {
                     self.unfit("histogram", "histogram");
-                    return Ok(Some((left.clone(), false)));
+                    return Ok(None);
                 }
             },
             _ => {
@@ -154,7 +154,7 @@ impl Operation<'_> {
                     Native(_) => "histogram",
                 };
                 self.unfit(kind(left), kind(right));
-                return Ok(Some((left.clone(), false)));
+                return Ok(None);
             }
         };
         self.eval.hold_histogram(&histogram)?;

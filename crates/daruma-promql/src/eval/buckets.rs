@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use daruma_model::{Histogram as Native, Labels, Time};
 
+use super::dates::Civil;
 use super::intern::Selection;
 use super::{Element, Evaluated, Evaluator};
 use crate::ast::Node;
+use crate::number::format_short;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Bucket {
@@ -138,17 +140,78 @@ impl Evaluator<'_> {
         phi: f64,
         histogram: &Histogram,
         span: &Range<usize>,
+        time: Time,
     ) -> f64 {
-        let (value, repaired) = quantile(phi, &histogram.buckets);
-        if repaired {
+        let (value, repair) = quantile(phi, &histogram.buckets);
+        if let Some(mut repair) = repair {
+            (repair.first, repair.last) = (time, time);
             let message = format!(
                 "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
                 for_metric(histogram.labels.get(Labels::NAME))
             );
-            self.info(message, span);
+            self.info_repaired(message, span, repair);
         }
         value
     }
+}
+
+/// What had to be repaired in classic histograms so that their counts rise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Repair {
+    /// The lowest and the highest bound of a bucket that was raised.
+    lowest: f64,
+    highest: f64,
+    /// The most by which one was raised.
+    most: f64,
+    /// When this was met first and last, and how often.
+    first: Time,
+    last: Time,
+    samples: u64,
+}
+
+impl Repair {
+    pub(crate) fn join(&mut self, other: &Repair) {
+        self.lowest = self.lowest.min(other.lowest);
+        self.highest = self.highest.max(other.highest);
+        self.most = self.most.max(other.most);
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        self.samples = self.samples.saturating_add(other.samples);
+    }
+
+    /// What the remark ends in.
+    pub(crate) fn text(&self) -> String {
+        let day = |time: Time| {
+            let seconds = time.0.div_euclid(1000);
+            let Civil { year, month, day, hour, minute, .. } = Civil::from_secs(seconds);
+            let second = seconds.rem_euclid(60);
+            format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        };
+        format!(
+            ", from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
+            format_short(self.lowest),
+            format_short(self.highest),
+            two_digits(self.most),
+            self.samples,
+            day(self.first),
+            day(self.last),
+        )
+    }
+}
+
+/// A value as Go's `%.2g` prints it.
+fn two_digits(value: f64) -> String {
+    let rounded: f64 = format!("{value:.1e}").parse().unwrap_or(value);
+    if !(1e-4..100.0).contains(&rounded.abs()) && rounded != 0.0 && rounded.is_finite() {
+        let text = format!("{rounded:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = match exponent.strip_prefix('-') {
+            Some(rest) => ('-', rest),
+            None => ('+', exponent),
+        };
+        return format!("{digits}e{sign}{exponent:0>2}");
+    }
+    format_short(rounded)
 }
 
 /// Names the metric, if it has a name.
@@ -176,21 +239,29 @@ fn coalesced(buckets: &[Bucket]) -> Vec<Bucket> {
     merged
 }
 
-/// Makes counts rise; whether more than rounding was in the way.
-fn repair(buckets: &mut [Bucket]) -> bool {
-    let Some(first) = buckets.first() else { return false };
-    let (mut previous, mut repaired) = (first.count, false);
+/// Makes counts rise; what was in the way, if that was more than rounding.
+fn repair(buckets: &mut [Bucket]) -> Option<Repair> {
+    let mut previous = buckets.first()?.count;
+    let mut repair: Option<Repair> = None;
     for bucket in &mut buckets[1..] {
         if nearly_equal(previous, bucket.count) {
             bucket.count = previous;
         } else if bucket.count < previous {
+            let here = Repair {
+                lowest: bucket.upper,
+                highest: bucket.upper,
+                most: previous - bucket.count,
+                first: Time::MAX,
+                last: Time::MIN,
+                samples: 0,
+            };
+            repair.get_or_insert(here).join(&here);
             bucket.count = previous;
-            repaired = true;
         } else {
             previous = bucket.count;
         }
     }
-    repaired
+    repair.map(|repair| Repair { samples: 1, ..repair })
 }
 
 fn nearly_equal(a: f64, b: f64) -> bool {
@@ -206,18 +277,18 @@ fn nearly_equal(a: f64, b: f64) -> bool {
 
 /// The φ-quantile by linear interpolation inside the bucket it falls into, and whether the buckets
 /// had to be repaired. `buckets` are sorted by their bounds.
-fn quantile(phi: f64, buckets: &[Bucket]) -> (f64, bool) {
+fn quantile(phi: f64, buckets: &[Bucket]) -> (f64, Option<Repair>) {
     if phi.is_nan() {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
     if phi < 0.0 {
-        return (f64::NEG_INFINITY, false);
+        return (f64::NEG_INFINITY, None);
     }
     if phi > 1.0 {
-        return (f64::INFINITY, false);
+        return (f64::INFINITY, None);
     }
     if buckets.last().is_none_or(|last| last.upper != f64::INFINITY) {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
     let mut buckets = coalesced(buckets);
     let repaired = repair(&mut buckets);
@@ -296,11 +367,11 @@ mod tests {
     fn a_quantile_is_interpolated_inside_its_bucket() {
         let inf = f64::INFINITY;
         let latency = buckets(&[(0.1, 50.0), (0.2, 90.0), (0.4, 100.0), (inf, 100.0)]);
-        assert_eq!(quantile(0.5, &latency), (0.1, false));
+        assert_eq!(quantile(0.5, &latency), (0.1, None));
         assert!((quantile(0.7, &latency).0 - 0.15).abs() < 1e-12);
         // In the last bucket nothing is known but its lower bound.
         let slow = buckets(&[(0.1, 1.0), (inf, 100.0)]);
-        assert_eq!(quantile(0.99, &slow), (0.1, false));
+        assert_eq!(quantile(0.99, &slow), (0.1, None));
         // Without +Inf, or with a single bucket, there is no answer.
         assert!(quantile(0.5, &buckets(&[(0.1, 1.0), (0.2, 2.0)])).0.is_nan());
         assert!(quantile(0.5, &buckets(&[(inf, 1.0)])).0.is_nan());
@@ -311,9 +382,14 @@ mod tests {
     fn rounding_is_forgiven_and_real_steps_down_are_told() {
         let inf = f64::INFINITY;
         let rounded = buckets(&[(0.1, 10.0), (0.2, 10.0 - 1e-13), (inf, 20.0)]);
-        assert!(!quantile(0.5, &rounded).1);
+        assert_eq!(quantile(0.5, &rounded).1, None);
         let broken = buckets(&[(0.1, 10.0), (0.2, 8.0), (inf, 20.0)]);
-        assert!(quantile(0.5, &broken).1);
+        let mut repair = quantile(0.5, &broken).1.unwrap();
+        (repair.first, repair.last) = (Time(0), Time(90_061_000));
+        assert_eq!(
+            repair.text(),
+            ", from buckets 0.2 to 0.2, with a max diff of 2, over 1 samples from 1970-01-01T00:00:00Z to 1970-01-02T01:01:01Z"
+        );
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Evaluator<'_> {
                     results.push(Element { labels, drop_name: true, value, time });
                 }
                 for histogram in found.classic {
-                    let value = self.bucket_quantile(phi, &histogram, &arg.span).into();
+                    let value = self.bucket_quantile(phi, &histogram, &arg.span, time).into();
                     let labels = histogram.labels;
                     results.push(Element { labels, drop_name: true, value, time });
                 }
@@ -106,7 +106,7 @@ impl Evaluator<'_> {
                         results.push(Element { labels, drop_name: true, value, time });
                     }
                     for histogram in &found.classic {
-                        let value = self.bucket_quantile(phi, histogram, &arg.span).into();
+                        let value = self.bucket_quantile(phi, histogram, &arg.span, time).into();
                         let labels = histogram.labels.with(&label, &text);
                         results.push(Element { labels, drop_name: true, value, time });
                     }

@@ -33,6 +33,7 @@ use crate::Expr;
 use crate::ast::{At, Duration, Edges, Kind, Node, Subquery, ValueType};
 use crate::histogram::negated;
 use crate::value::{Annotation, AnnotationLevel, Answer, SampleValue, Value, VectorSample};
+use buckets::Repair;
 use intern::{Interner, Selection};
 use leaves::Leaf;
 
@@ -126,7 +127,7 @@ pub fn instant(
             sorted(all)?
         }
     };
-    Ok(Answer { value, annotations: eval.notes.into_inner() })
+    Ok(Answer { value, annotations: eval.annotations() })
 }
 
 /// Evaluates `expr` at `start`, `start + step`, … up to `end`.
@@ -196,7 +197,7 @@ pub fn range(
         }
         time = next;
     }
-    Ok(Answer { value: sorted(series)?, annotations: eval.notes.into_inner() })
+    Ok(Answer { value: sorted(series)?, annotations: eval.annotations() })
 }
 
 /// Whether no two samples have the same labels. Most results are in order, which shows it at once.
@@ -337,6 +338,8 @@ pub(crate) struct Evaluator<'q> {
     notes: RefCell<Vec<Annotation>>,
     /// Places in `notes` by level and text.
     noted: RefCell<HashMap<(AnnotationLevel, String), usize>>,
+    /// What the remark at a place of `notes` is about, where the same was met often.
+    repairs: RefCell<HashMap<usize, Repair>>,
     held: Cell<usize>,
 }
 
@@ -359,6 +362,7 @@ impl<'q> Evaluator<'q> {
             memos: RefCell::default(),
             notes: RefCell::default(),
             noted: RefCell::default(),
+            repairs: RefCell::default(),
             held: Cell::new(0),
         };
         eval.plan(expr.ast(), bounds, false)?;
@@ -471,14 +475,46 @@ impl<'q> Evaluator<'q> {
 
     /// Adds a remark; of two with the same text the later one tells the place.
     pub(crate) fn note(&self, level: AnnotationLevel, message: String, span: &Range<usize>) {
+        let _place = self.note_place(level, message, span);
+    }
+
+    /// As [`Self::note`]; where the remark stands, unless there are too many.
+    fn note_place(
+        &self,
+        level: AnnotationLevel,
+        message: String,
+        span: &Range<usize>,
+    ) -> Option<usize> {
         let mut notes = self.notes.borrow_mut();
         let mut noted = self.noted.borrow_mut();
-        if let Some(place) = noted.get(&(level, message.clone())) {
+        let key = (level, message);
+        if let Some(place) = noted.get(&key) {
             notes[*place].span = span.clone();
-        } else if notes.len() < REMARKS_MAX {
-            noted.insert((level, message.clone()), notes.len());
-            notes.push(Annotation { level, message, span: span.clone() });
+            return Some(*place);
         }
+        if notes.len() >= REMARKS_MAX {
+            return None;
+        }
+        notes.push(Annotation { level, message: key.1.clone(), span: span.clone() });
+        noted.insert(key, notes.len() - 1);
+        Some(notes.len() - 1)
+    }
+
+    /// Adds a remark on repaired buckets, or what it is about to the one there is.
+    pub(crate) fn info_repaired(&self, message: String, span: &Range<usize>, repair: Repair) {
+        if let Some(place) = self.note_place(AnnotationLevel::Info, message, span) {
+            let mut repairs = self.repairs.borrow_mut();
+            repairs.entry(place).and_modify(|known| known.join(&repair)).or_insert(repair);
+        }
+    }
+
+    /// All remarks, whole.
+    fn annotations(self) -> Vec<Annotation> {
+        let mut notes = self.notes.into_inner();
+        for (place, repair) in self.repairs.into_inner() {
+            notes[place].message += &repair.text();
+        }
+        notes
     }
 
     pub(crate) fn warn(&self, message: String, span: &Range<usize>) {
