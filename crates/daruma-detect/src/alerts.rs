@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use daruma_model::{Evidence, Finding, Labels, Querier, Span, Time, Verdict};
-use daruma_promql::{Expr, Kind, Limits, Value, VectorSample, format_short, instant};
+use daruma_promql::{Expr, Kind, Limits, SampleValue, Value, VectorSample, format_short, instant};
 
 use crate::inputs::{History, Inputs, Missing, selector_text};
+use crate::life::{Life, Seen, Waits};
+use crate::rules::{RuleSample, Written, pairs};
 use crate::template::{Scene, Template};
 
 /// How often a finding that goes on holding is told again with its newest value.
@@ -28,6 +30,11 @@ pub(crate) struct AlertRule {
     pub(crate) expr: Expr,
     pub(crate) labels: Vec<(String, Template)>,
     pub(crate) annotations: Vec<(String, Template)>,
+    hold_for: Span,
+    keep_firing_for: Span,
+    /// As Prometheus tells it, at grid instants.
+    pub(crate) life: Life,
+    pub(crate) written: Written,
     pub(crate) held: BTreeMap<Labels, Held>,
     pub(crate) refused: u64,
 }
@@ -64,6 +71,30 @@ pub(crate) struct Context<'a> {
 }
 
 impl AlertRule {
+    /// A rule that was not judged yet. `waits` are `for` and `keep_firing_for`; `templates` those of
+    /// its labels and its annotations.
+    pub(crate) fn new(
+        name: String,
+        alertname: &str,
+        expr: &Expr,
+        waits: (Span, Span),
+        templates: (&BTreeMap<String, Template>, &BTreeMap<String, Template>),
+    ) -> AlertRule {
+        AlertRule {
+            name,
+            alertname: alertname.to_owned(),
+            expr: expr.clone(),
+            labels: pairs(templates.0),
+            annotations: pairs(templates.1),
+            hold_for: waits.0,
+            keep_firing_for: waits.1,
+            life: Life::default(),
+            written: Written::default(),
+            held: BTreeMap::new(),
+            refused: 0,
+        }
+    }
+
     /// Marks a label set as held before the start, so that its end can be told.
     pub(crate) fn restore(&mut self, now: Time, labels: Labels) {
         let own =
@@ -79,17 +110,26 @@ impl AlertRule {
         self.held.entry(labels).or_insert(held);
     }
 
-    /// Evaluates at `at` and returns what changed.
+    /// Evaluates at `at` and returns what it writes: on the grid, at the instant `grid`, the series
+    /// that tell of its alerts; nothing at other times. What changed is added to `findings`.
     ///
     /// # Errors
     /// The sentence that the findings carry, too: every label set that held is unknown now.
     pub(crate) fn evaluate(
         &mut self,
         at: Time,
+        grid: Option<Time>,
         context: &Context<'_>,
         findings: &mut Vec<Finding>,
-    ) -> Result<(), String> {
-        let elements = match self.elements(at, context) {
+    ) -> Result<Vec<RuleSample>, String> {
+        let found = self.elements(at, context).and_then(|elements| {
+            match grid {
+                Some(now) => self.live(now, context, &elements)?,
+                None => within_limit(elements.len(), context)?,
+            }
+            Ok(elements)
+        });
+        let elements = match found {
             Ok(elements) => elements,
             Err(error) => {
                 let said = format!("evaluation failed: {error}");
@@ -102,9 +142,65 @@ impl AlertRule {
                 return Err(error);
             }
         };
-        if elements.is_empty() && self.held.is_empty() {
+        if !elements.is_empty() || !self.held.is_empty() {
+            self.judge(at, context, elements, findings)?;
+        }
+        Ok(grid.map_or_else(Vec::new, |_| self.write(at)))
+    }
+
+    /// Evaluates at the grid instant `now` on the series at `at`, and judges nothing.
+    ///
+    /// # Errors
+    /// A sentence; no alert has changed then, but for a limit: above it none is left.
+    pub(crate) fn evaluate_alone(
+        &mut self,
+        now: Time,
+        at: Time,
+        context: &Context<'_>,
+    ) -> Result<Vec<RuleSample>, String> {
+        let elements = self.elements(at, context)?;
+        self.live(now, context, &elements)?;
+        Ok(self.write(at))
+    }
+
+    /// One grid instant in the life of its alerts.
+    fn live(
+        &mut self,
+        now: Time,
+        context: &Context<'_>,
+        elements: &[Element],
+    ) -> Result<(), String> {
+        if elements.is_empty() && self.life.is_empty() {
             return Ok(());
         }
+        let waits = Waits {
+            hold_for: self.hold_for,
+            keep_firing_for: self.keep_firing_for,
+            limit: context.limit,
+        };
+        let seen = elements.iter().map(|element| Seen {
+            labels: &element.labels,
+            annotations: &element.annotations,
+            value: element.value,
+        });
+        let held = &self.held;
+        let unknown = |held: &Held| held.verdict == Verdict::Unknown;
+        self.life.step(now, waits, seen, |labels| held.get(labels).is_some_and(unknown))
+    }
+
+    fn write(&mut self, at: Time) -> Vec<RuleSample> {
+        let series = self.life.series().into_iter();
+        let series = series.map(|(labels, value)| (labels, SampleValue::Float(value)));
+        self.written.update(series.collect(), at)
+    }
+
+    fn judge(
+        &mut self,
+        at: Time,
+        context: &Context<'_>,
+        elements: Vec<Element>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), String> {
         let inputs = Inputs::look(context.querier, &self.expr, at, context.limits.lookback);
         let now_holding: BTreeSet<Labels> =
             elements.iter().map(|element| element.labels.clone()).collect();
@@ -125,13 +221,6 @@ impl AlertRule {
         let answer = instant(context.querier, &self.expr, at, context.limits)
             .map_err(|error| error.to_string())?;
         let samples = samples(answer.value, at)?;
-        if context.limit > 0 && samples.len() > context.limit {
-            return Err(format!(
-                "{} results exceed the group's limit of {}",
-                samples.len(),
-                context.limit
-            ));
-        }
         let mut known = BTreeSet::new();
         samples
             .into_iter()
@@ -290,6 +379,14 @@ impl Held {
             evidence: self.evidence.clone(),
         }
     }
+}
+
+/// Off the grid nothing is kept of an alert, so what is there counts.
+fn within_limit(alerts: usize, context: &Context<'_>) -> Result<(), String> {
+    if context.limit > 0 && alerts > context.limit {
+        return Err(format!("{alerts} alerts exceed the group's limit of {}", context.limit));
+    }
+    Ok(())
 }
 
 /// A rule's result as a vector: a scalar is one element without labels, as in Prometheus.

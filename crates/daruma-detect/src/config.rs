@@ -31,6 +31,8 @@ pub struct DetectConfig {
     pub interval: Span,
     /// The interval of groups in rule files that name none.
     pub evaluation_interval: Span,
+    /// The `query_offset` of groups in rule files that name none.
+    pub rule_query_offset: Span,
 }
 
 impl Default for DetectConfig {
@@ -40,6 +42,7 @@ impl Default for DetectConfig {
             rules: Vec::new(),
             interval: Span::secs(1),
             evaluation_interval: Span::secs(15),
+            rule_query_offset: Span::ZERO,
         }
     }
 }
@@ -377,8 +380,9 @@ pub struct RuleGroup {
     pub name: String,
     /// How often; [`DetectConfig::evaluation_interval`] unless given.
     pub interval: Option<Span>,
-    /// How far back the group's evaluation lies, for sources that deliver late.
-    pub query_offset: Span,
+    /// How far back the group's evaluation lies, for sources that deliver late; the global
+    /// `rule_query_offset` unless given.
+    pub query_offset: Option<Span>,
     /// A rule that yields more results than this fails; 0: no limit.
     pub limit: usize,
     /// In order; later ones see what earlier ones record.
@@ -420,7 +424,7 @@ impl TryFrom<RawGroup> for RuleGroup {
             name: raw.name,
             // Prometheus takes 0 as "not given".
             interval: raw.interval.filter(|interval| *interval > Span::ZERO),
-            query_offset: raw.query_offset.unwrap_or(Span::ZERO),
+            query_offset: raw.query_offset,
             limit: raw.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
             rules,
         })

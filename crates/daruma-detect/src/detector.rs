@@ -5,25 +5,32 @@
 //! *Eager*: an alert rule is evaluated at once when a commit touched a metric that it names.
 //! Recordings are written on the grid only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use daruma_model::{
-    Commit, Finding, Labels, LogRecord, Point, Querier, Sample, SourceHealth, Span, Time,
+    Commit, Finding, Labels, LogRecord, Matcher, Point, Querier, Sample, SourceHealth, Span, Time,
     stale_marker,
 };
-use daruma_promql::{Expr, Limits, instant};
+use daruma_promql::Limits;
 
-use crate::alerts::{AlertRule, Context, samples};
-use crate::config::{Condition, DetectConfig, RuleGroups};
-use crate::inputs::{Overlay, leaves, selector_text};
+use crate::alerts::Context;
+use crate::builder::Builder;
+use crate::config::{DetectConfig, RuleGroups};
+use crate::edges::Edges;
+use crate::inputs::{Added, Overlay, leaves, selector_text};
 use crate::logrules::{LogAlert, LogRules};
-use crate::template::Template;
+use crate::rules::{Body, RuleSample};
 
 /// An eager rule is evaluated at most once in this time.
 pub const EAGER_MIN: Span = Span::millis(20);
 
-/// Samples one rule may read: a rule that needs more would hold up all others.
-const RULE_SAMPLES_MAX: usize = 10_000_000;
+/// Points that all alert rules together may read in a second outside their grid, shared evenly: about
+/// a hundredth of a processor. A rule that would need more is judged at its grid instants alone.
+const EAGER_POINTS: u64 = 500_000;
+
+/// What an evaluation costs however little it reads, in points.
+const RULE_COST: u64 = 64;
 
 /// Everything a [`Detector`] is made of.
 #[derive(Debug, Clone, Default)]
@@ -100,40 +107,34 @@ pub struct RuleError {
     pub message: String,
 }
 
+/// A rule, and when it is to be looked at.
 #[derive(Debug)]
-struct Recording {
-    name: String,
-    metric: String,
-    expr: Expr,
-    labels: Vec<(String, String)>,
-    /// What it yielded last: what vanishes gets a staleness marker.
-    last: BTreeMap<Labels, ()>,
-}
-
-#[derive(Debug)]
-enum Body {
-    Alert(Box<AlertRule>),
-    Recording(Box<Recording>),
-}
-
-#[derive(Debug)]
-struct Rule {
-    body: Body,
+pub(crate) struct Rule {
+    pub(crate) body: Body,
+    pub(crate) group: usize,
     /// To be evaluated at once, from this time on.
     due: Option<Time>,
     evaluated: Option<Time>,
+    /// Points that its last evaluation read, with something for the rest of the work.
+    cost: u64,
+}
+
+impl Rule {
+    pub(crate) fn new(body: Body, group: usize) -> Rule {
+        Rule { body, group, due: None, evaluated: None, cost: 0 }
+    }
 }
 
 #[derive(Debug)]
-struct Group {
-    interval: Span,
-    phase: i64,
-    query_offset: Span,
-    limit: usize,
+pub(crate) struct Group {
+    pub(crate) interval: Span,
+    pub(crate) phase: i64,
+    pub(crate) query_offset: Span,
+    pub(crate) limit: usize,
     /// Evaluated at the grid's instant rather than at the time it is reached.
-    on_grid: bool,
-    rules: std::ops::Range<usize>,
-    next: Option<Time>,
+    pub(crate) on_grid: bool,
+    pub(crate) rules: std::ops::Range<usize>,
+    pub(crate) next: Option<Time>,
 }
 
 impl Group {
@@ -147,18 +148,26 @@ impl Group {
 /// All rules, and what they remember.
 #[derive(Debug)]
 pub struct Detector {
-    groups: Vec<Group>,
-    rules: Vec<Rule>,
-    logs: LogRules,
-    infos: Vec<RuleInfo>,
-    /// Metric name → alert rules that read it.
-    by_metric: HashMap<String, Vec<usize>>,
-    /// Alert rules with a selector that names no metric.
-    by_any: Vec<usize>,
-    limits: Limits,
-    external_labels: Labels,
-    external_url: String,
-    missed: u64,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) logs: LogRules,
+    pub(crate) infos: Vec<RuleInfo>,
+    /// Which alert rules read a sample.
+    pub(crate) edges: Edges,
+    /// Rules that were touched since their last evaluation.
+    pub(crate) marked: Vec<bool>,
+    /// How many alert rules share what may be read at once.
+    pub(crate) eager: u64,
+    /// When a group is reached next, first things first.
+    pub(crate) timetable: BTreeSet<(Time, usize)>,
+    /// When a rule is due off the grid.
+    pub(crate) due: BTreeSet<(Time, usize)>,
+    /// Series of rules that are gone, and when they end unless another rule writes them.
+    pub(crate) orphans: Vec<(Time, Labels)>,
+    pub(crate) limits: Limits,
+    pub(crate) external_labels: Labels,
+    pub(crate) external_url: String,
+    pub(crate) missed: u64,
 }
 
 impl Detector {
@@ -174,65 +183,6 @@ impl Detector {
     #[must_use]
     pub fn policies(&self) -> &[RuleInfo] {
         &self.infos
-    }
-
-    /// Takes over what `old` has learned and holds, for every rule of the same name and meaning, so
-    /// that a reload neither forgets nor repeats. Returns rules and labels that held and whose rule
-    /// is gone or means something else now.
-    pub fn adopt(&mut self, old: Detector) -> Vec<(String, Labels)> {
-        let mut lost = Vec::new();
-        let infos: HashMap<&str, &RuleInfo> =
-            self.infos.iter().map(|info| (info.rule.as_str(), info)).collect();
-        let old_infos: HashMap<&str, &RuleInfo> =
-            old.infos.iter().map(|info| (info.rule.as_str(), info)).collect();
-        let same = |name: &str| {
-            let meaning = |info: &RuleInfo| {
-                (info.alertname.clone(), info.labels.clone(), info.condition.clone())
-            };
-            let (now, then) = (infos.get(name), old_infos.get(name));
-            now.is_some() && now.map(|info| meaning(info)) == then.map(|info| meaning(info))
-        };
-        let mut alerts: HashMap<String, &mut AlertRule> = HashMap::new();
-        let mut recordings: HashMap<String, &mut Recording> = HashMap::new();
-        for rule in &mut self.rules {
-            match &mut rule.body {
-                Body::Alert(alert) => {
-                    alerts.insert(alert.name.clone(), alert);
-                }
-                Body::Recording(recording) => {
-                    recordings.insert(recording.name.clone(), recording);
-                }
-            }
-        }
-        for rule in old.rules {
-            match rule.body {
-                Body::Alert(then) => {
-                    match alerts.get_mut(&then.name).filter(|_| same(&then.name)) {
-                        Some(alert) => alert.held = then.held,
-                        None => {
-                            lost.extend(
-                                then.held.into_keys().map(|labels| (then.name.clone(), labels)),
-                            );
-                        }
-                    }
-                }
-                Body::Recording(then) => {
-                    let now = recordings.get_mut(&then.name);
-                    if let Some(recording) = now.filter(|now| now.metric == then.metric) {
-                        recording.last = then.last;
-                    }
-                }
-            }
-        }
-        let same: Vec<bool> = old.logs.alerts.iter().map(|then| same(&then.name)).collect();
-        for (then, same) in old.logs.alerts.into_iter().zip(same) {
-            match self.logs.alerts.iter_mut().find(|alert| same && alert.name == then.name) {
-                Some(alert) => alert.adopt(then),
-                None => lost.extend(then.held().map(|labels| (then.name.clone(), labels))),
-            }
-        }
-        self.logs.adopt_sources(old.logs.failing);
-        lost
     }
 
     /// Says that `labels` held under `rule` before the start, so that their end, or that there is
@@ -255,25 +205,40 @@ impl Detector {
         }
     }
 
-    /// Marks the alert rules that read what the commit brings: they are due at once, but no sooner
-    /// than [`EAGER_MIN`] after their last evaluation. To be called after the store has it.
-    pub fn on_commit(&mut self, now: Time, commit: &Commit) {
-        if commit.samples.is_empty() {
-            return;
-        }
-        for &rule in &self.by_any {
-            self.rules[rule].mark(now);
-        }
-        let mut last: Option<&str> = None;
-        for sample in &commit.samples {
-            let name = sample.labels.get(Labels::NAME);
-            // Samples of one metric come together.
-            if last == Some(name) {
-                continue;
+    /// As [`Detector::restore`], with what the alert's series go on to tell: since when it is active,
+    /// and whether it fires.
+    pub fn restore_alert(
+        &mut self,
+        now: Time,
+        rule: &str,
+        (labels, annotations): (&Labels, &Labels),
+        since: Time,
+        fires: bool,
+    ) -> bool {
+        for candidate in &mut self.rules {
+            if let Body::Alert(alert) = &mut candidate.body
+                && alert.name == rule
+            {
+                alert.life.restore(labels.clone(), annotations.clone(), since, fires);
             }
-            last = Some(name);
-            for &rule in self.by_metric.get(name).map_or(&[][..], Vec::as_slice) {
-                self.rules[rule].mark(now);
+        }
+        self.restore(now, rule, labels)
+    }
+
+    /// Marks the alert rules that read what the commit brings: they are due at once, but no sooner
+    /// than [`EAGER_MIN`] after their last evaluation, and later the more they read. To be called
+    /// after the store has it.
+    pub fn on_commit(&mut self, now: Time, commit: &Commit) {
+        for at in self.edges.touched(commit, &mut self.marked) {
+            let Some(rule) = self.rules.get_mut(at) else { continue };
+            let share = rule.cost.saturating_mul(self.eager).saturating_mul(1000) / EAGER_POINTS;
+            let pause = Span(i64::try_from(share).unwrap_or(i64::MAX)).max(EAGER_MIN);
+            let earliest = rule.evaluated.map_or(now, |evaluated| now.max(evaluated + pause));
+            // What comes no sooner than the grid is left to the grid.
+            let grid = self.groups.get(rule.group).and_then(|group| group.next);
+            if rule.due.is_none() && grid.is_some_and(|grid| earliest < grid) {
+                rule.due = Some(earliest);
+                self.due.insert((earliest, at));
             }
         }
     }
@@ -298,77 +263,128 @@ impl Detector {
     /// When [`Detector::evaluate`] has something to do; in the past if it is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        let grid = self.groups.iter().map(|group| group.next.unwrap_or(Time::MIN));
-        let eager = self.rules.iter().filter_map(|rule| rule.due);
-        grid.chain(eager).chain(self.logs.wake_at()).min()
+        let first = |set: &BTreeSet<(Time, usize)>| set.first().map(|(time, _)| *time);
+        [first(&self.timetable), first(&self.due), self.logs.wake_at()].into_iter().flatten().min()
     }
 
     /// Evaluates what is due at `now`, and only that. `querier` should stand still meanwhile.
     pub fn evaluate(&mut self, now: Time, querier: &dyn Querier) -> Evaluated {
         let mut out = Evaluated::default();
-        let mut added: BTreeMap<Labels, Vec<Point>> = BTreeMap::new();
-        for group in &mut self.groups {
-            let reached = match group.next {
-                None => Some(now),
-                Some(next) if next <= now => {
-                    let instant = group.instant(now);
+        let mut added = Added::default();
+        for (at, turn) in self.agenda(now) {
+            self.judge(at, &turn, now, querier, &mut added, &mut out);
+        }
+        self.end_orphans(now, &mut out.recorded);
+        self.logs.tick(now, &mut out.findings);
+        self.on_commit(now, &out.recorded);
+        out
+    }
+
+    /// The rules to evaluate at `now`, in the order in which they are written.
+    fn agenda(&mut self, now: Time) -> BTreeMap<usize, Turn> {
+        let mut agenda = BTreeMap::new();
+        let mut reached = Vec::new();
+        while let Some(&(_, at)) = self.timetable.first().filter(|(next, _)| *next <= now) {
+            self.timetable.pop_first();
+            reached.push(at);
+        }
+        for at in reached {
+            let Some(group) = self.groups.get_mut(at) else { continue };
+            let instant = group.instant(now);
+            let turn = match group.next {
+                None => Turn::First,
+                Some(next) => {
                     let late = instant.since(next).0 / group.interval.0;
                     self.missed += u64::try_from(late).unwrap_or(0);
-                    Some(if group.on_grid { instant } else { now })
+                    Turn::Grid(if group.on_grid { instant } else { now })
                 }
-                Some(_) => None,
             };
-            let first = group.next.is_none();
-            if reached.is_some() {
-                group.next = Some(group.instant(now) + group.interval);
-            }
-            for i in group.rules.clone() {
-                let Some(rule) = self.rules.get_mut(i) else { continue };
-                let eager = rule.due.is_some_and(|due| due <= now);
-                let at = match reached {
-                    Some(at) => at,
-                    None if eager => now,
-                    None => continue,
-                } - group.query_offset;
-                rule.due = None;
-                rule.evaluated = Some(now);
-                let overlay = Overlay { base: querier, added: &added };
-                let context = Context {
-                    querier: &overlay,
-                    limits: &self.limits,
-                    limit: group.limit,
-                    external_labels: &self.external_labels,
-                    external_url: &self.external_url,
-                };
-                match &mut rule.body {
-                    Body::Alert(alert) => {
-                        if let Err(message) = alert.evaluate(at, &context, &mut out.findings) {
-                            out.errors.push(RuleError { rule: alert.name.clone(), message });
-                        }
+            group.next = Some(instant + group.interval);
+            self.timetable.insert((instant + group.interval, at));
+            agenda.extend(group.rules.clone().map(|rule| (rule, turn)));
+        }
+        while let Some(&(_, at)) = self.due.first().filter(|(due, _)| *due <= now) {
+            self.due.pop_first();
+            agenda.entry(at).or_insert(Turn::Eager);
+        }
+        agenda
+    }
+
+    fn judge(
+        &mut self,
+        at: usize,
+        turn: &Turn,
+        now: Time,
+        querier: &dyn Querier,
+        added: &mut Added,
+        out: &mut Evaluated,
+    ) {
+        let Some(rule) = self.rules.get_mut(at) else { return };
+        let Some(group) = self.groups.get(rule.group) else { return };
+        if let Some(marked) = self.marked.get_mut(at) {
+            *marked = false;
+        }
+        if let Some(due) = rule.due.take() {
+            self.due.remove(&(due, at));
+        }
+        rule.evaluated = Some(now);
+        let grid = match turn {
+            Turn::Grid(instant) => Some(*instant),
+            Turn::First | Turn::Eager => None,
+        };
+        let time = grid.unwrap_or(now) - group.query_offset;
+        let overlay = Overlay { base: querier, added, read: Cell::new(RULE_COST) };
+        let context = Context {
+            querier: &overlay,
+            limits: &self.limits,
+            limit: group.limit,
+            external_labels: &self.external_labels,
+            external_url: &self.external_url,
+        };
+        let written = match &mut rule.body {
+            Body::Alert(alert) => alert.evaluate(time, grid, &context, &mut out.findings),
+            // Off the grid nothing is recorded.
+            Body::Recording(_) if grid.is_none() => Ok(Vec::new()),
+            Body::Recording(recording) => recording.evaluate(time, &context),
+        };
+        rule.cost = overlay.read.get();
+        match written {
+            Ok(written) => {
+                for RuleSample { labels, time, value, histogram } in written {
+                    if histogram.is_some() {
+                        let message = format!("{labels} is a native histogram, which is not kept");
+                        let rule = rule.body.name().to_owned();
+                        out.errors.push(RuleError { rule, message });
+                        continue;
                     }
-                    // Off the grid nothing is recorded.
-                    Body::Recording(_) if first => {}
-                    Body::Recording(recording) => match recording.evaluate(at, &context) {
-                        Ok(samples) => {
-                            for sample in samples {
-                                let point = Point { time: sample.time, value: sample.value };
-                                added.entry(sample.labels.clone()).or_default().push(point);
-                                out.recorded.samples.push(sample);
-                            }
-                        }
-                        Err(message) => {
-                            let rule = recording.name.clone();
-                            out.errors.push(RuleError { rule, message });
-                        }
-                    },
+                    added.push(labels.clone(), Point { time, value });
+                    out.recorded.samples.push(Sample { labels, time, value });
                 }
+            }
+            Err(message) => {
+                let rule = rule.body.name().to_owned();
+                out.errors.push(RuleError { rule, message });
             }
         }
-        self.logs.tick(now, &mut out.findings);
-        let recorded = std::mem::take(&mut out.recorded);
-        self.on_commit(now, &recorded);
-        out.recorded = recorded;
-        out
+    }
+
+    /// Ends the series of rules that are gone, once others had their turn to go on with them.
+    fn end_orphans(&mut self, now: Time, recorded: &mut Commit) {
+        if self.orphans.first().is_none_or(|(ends, _)| *ends > now) {
+            return;
+        }
+        let kept: BTreeSet<&Labels> =
+            self.rules.iter().flat_map(|rule| rule.body.written().series()).collect();
+        self.orphans.retain(|(ends, labels)| {
+            if *ends > now {
+                return true;
+            }
+            if !kept.contains(labels) {
+                let (labels, value) = (labels.clone(), stale_marker());
+                recorded.samples.push(Sample { labels, time: now, value });
+            }
+            false
+        });
     }
 
     /// Grid instants that passed without an evaluation since the start.
@@ -387,21 +403,41 @@ impl Detector {
         alerts.chain(self.logs.alerts.iter().map(LogAlert::refused)).sum()
     }
 
+    /// Every selector of every rule with how far back from now it reads, each once: what a store may
+    /// keep at hand.
+    #[must_use]
+    pub fn selectors(&self) -> Vec<(Vec<Matcher>, Span)> {
+        let mut all: Vec<(Vec<Matcher>, Span)> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for rule in &self.rules {
+            let offset = self.groups.get(rule.group).map_or(Span::ZERO, |g| g.query_offset);
+            for leaf in leaves(rule.body.expr(), Time(0), self.limits.lookback) {
+                let reach = if leaf.pinned { Span::ZERO } else { (Time(0) + offset) - leaf.after };
+                let text = selector_text(&leaf.matchers);
+                match known.get(&text) {
+                    Some(&at) => all[at].1 = all[at].1.max(reach),
+                    None => {
+                        known.insert(text, all.len());
+                        all.push((leaf.matchers, reach));
+                    }
+                }
+            }
+        }
+        all
+    }
+
     /// Sentences about rules that read series of which there are none around `now`: a name is
     /// misspelt, or a source is missing. Arguments of `absent` are left out.
     #[must_use]
     pub fn warnings(&self, now: Time, querier: &dyn Querier) -> Vec<String> {
         let mut warnings = Vec::new();
         for rule in &self.rules {
-            let (name, expr) = match &rule.body {
-                Body::Alert(alert) => (&alert.name, &alert.expr),
-                Body::Recording(recording) => (&recording.name, &recording.expr),
-            };
-            for leaf in leaves(expr, now, self.limits.lookback) {
+            for leaf in leaves(rule.body.expr(), now, self.limits.lookback) {
                 if !leaf.absence
                     && querier.select(&leaf.matchers, leaf.after, leaf.until).is_empty()
                 {
                     let selector = selector_text(&leaf.matchers);
+                    let name = rule.body.name();
                     warnings.push(format!("rule `{name}`: no series matches {selector}"));
                 }
             }
@@ -410,222 +446,13 @@ impl Detector {
     }
 }
 
-impl Rule {
-    fn mark(&mut self, now: Time) {
-        let earliest = self.evaluated.map_or(now, |evaluated| now.max(evaluated + EAGER_MIN));
-        self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
-    }
-}
-
-impl Recording {
-    fn evaluate(&mut self, at: Time, context: &Context<'_>) -> Result<Vec<Sample>, String> {
-        let answer = instant(context.querier, &self.expr, at, context.limits)
-            .map_err(|error| error.to_string())?;
-        let results = samples(answer.value, at)?;
-        if context.limit > 0 && results.len() > context.limit {
-            return Err(format!(
-                "{} results exceed the group's limit of {}",
-                results.len(),
-                context.limit
-            ));
-        }
-        let mut now = BTreeMap::new();
-        let mut recorded = Vec::with_capacity(results.len());
-        for result in results {
-            let mut labels = result.labels.to_map();
-            labels.insert(Labels::NAME.to_owned(), self.metric.clone());
-            labels.extend(self.labels.iter().cloned());
-            let labels: Labels = labels.into_iter().collect();
-            if now.insert(labels.clone(), ()).is_some() {
-                return Err(format!("two results have the same labels {labels}"));
-            }
-            let Some(value) = result.value.float() else {
-                return Err(format!("{labels} is a native histogram, which is not recorded"));
-            };
-            recorded.push(Sample { labels, time: at, value });
-        }
-        for gone in self.last.keys().filter(|labels| !now.contains_key(*labels)) {
-            recorded.push(Sample { labels: gone.clone(), time: at, value: stale_marker() });
-        }
-        self.last = now;
-        Ok(recorded)
-    }
-}
-
-#[derive(Default)]
-struct Builder {
-    groups: Vec<Group>,
-    rules: Vec<Rule>,
-    logs: Vec<LogAlert>,
-    infos: Vec<RuleInfo>,
-    names: HashMap<String, usize>,
-}
-
-impl Builder {
-    fn build(mut self, ruleset: &Ruleset) -> Result<Detector, DetectError> {
-        let detect = &ruleset.detect;
-        for (name, span) in
-            [("interval", detect.interval), ("evaluation_interval", detect.evaluation_interval)]
-        {
-            if span <= Span::ZERO {
-                return Err(DetectError::Zero(name));
-            }
-        }
-        for file in &ruleset.files {
-            self.file(file, detect.evaluation_interval);
-        }
-        self.own(detect);
-        let (mut by_metric, mut by_any) = (HashMap::<String, Vec<usize>>::new(), Vec::new());
-        for (i, rule) in self.rules.iter().enumerate() {
-            let Body::Alert(alert) = &rule.body else { continue };
-            for selector in alert.expr.selectors() {
-                let rules = match selector.name() {
-                    Some(name) => by_metric.entry(name.to_owned()).or_default(),
-                    None => &mut by_any,
-                };
-                if rules.last() != Some(&i) {
-                    rules.push(i);
-                }
-            }
-        }
-        Ok(Detector {
-            groups: self.groups,
-            rules: self.rules,
-            logs: LogRules::new(self.logs)?,
-            infos: self.infos,
-            by_metric,
-            by_any,
-            limits: Limits { samples_max: RULE_SAMPLES_MAX, ..Limits::default() },
-            external_labels: ruleset.external_labels.clone(),
-            external_url: ruleset.external_url.clone(),
-            missed: 0,
-        })
-    }
-
-    /// `name`, or `name#2` when it is taken.
-    fn unique(&mut self, name: String) -> String {
-        let count = self.names.entry(name.clone()).or_insert(0);
-        *count += 1;
-        if *count == 1 { name } else { format!("{name}#{count}") }
-    }
-
-    fn file(&mut self, file: &RuleFile, interval: Span) {
-        for group in &file.groups.groups {
-            let interval = group.interval.unwrap_or(interval);
-            let start = self.rules.len();
-            for rule in &group.rules {
-                let name = self.unique(format!("{}/{}", group.name, rule.name));
-                let body = if rule.records {
-                    Body::Recording(Box::new(Recording {
-                        name,
-                        metric: rule.name.clone(),
-                        expr: rule.expr.clone(),
-                        labels: rule
-                            .labels
-                            .iter()
-                            .map(|(name, value)| (name.clone(), value.text().to_owned()))
-                            .collect(),
-                        last: BTreeMap::new(),
-                    }))
-                } else {
-                    self.infos.push(RuleInfo {
-                        rule: name.clone(),
-                        alertname: rule.name.clone(),
-                        hold_for: rule.hold_for,
-                        keep_firing_for: rule.keep_firing_for,
-                        labels: as_written(&rule.labels),
-                        condition: rule.expr.text().to_owned(),
-                        interval,
-                        file: Some(file.path.clone()),
-                    });
-                    Body::Alert(Box::new(AlertRule {
-                        name,
-                        alertname: rule.name.clone(),
-                        expr: rule.expr.clone(),
-                        labels: pairs(&rule.labels),
-                        annotations: pairs(&rule.annotations),
-                        held: BTreeMap::new(),
-                        refused: 0,
-                    }))
-                };
-                self.rules.push(Rule { body, due: None, evaluated: None });
-            }
-            self.groups.push(Group {
-                interval,
-                phase: phase(&format!("{};{}", file.path, group.name), interval),
-                query_offset: group.query_offset,
-                limit: group.limit,
-                on_grid: true,
-                rules: start..self.rules.len(),
-                next: None,
-            });
-        }
-    }
-
-    fn own(&mut self, detect: &DetectConfig) {
-        for rule in &detect.rules {
-            let name = self.unique(rule.alert.clone());
-            let interval = rule.every.unwrap_or(detect.interval);
-            let condition = match &rule.condition {
-                Condition::Expr(expr) => expr.text().to_owned(),
-                Condition::Log(log) => format!("{log:?}"),
-            };
-            self.infos.push(RuleInfo {
-                rule: name.clone(),
-                alertname: rule.alert.clone(),
-                hold_for: rule.hold_for,
-                keep_firing_for: rule.keep_firing_for,
-                labels: as_written(&rule.labels),
-                condition,
-                interval,
-                file: None,
-            });
-            let (labels, annotations) = (pairs(&rule.labels), pairs(&rule.annotations));
-            let alertname = rule.alert.clone();
-            match &rule.condition {
-                Condition::Log(log) => {
-                    let log = log.clone();
-                    self.logs.push(LogAlert::new(name, alertname, log, labels, annotations));
-                }
-                Condition::Expr(expr) => {
-                    let start = self.rules.len();
-                    let phase = phase(&name, interval);
-                    let body = Body::Alert(Box::new(AlertRule {
-                        name,
-                        alertname,
-                        expr: expr.clone(),
-                        labels,
-                        annotations,
-                        held: BTreeMap::new(),
-                        refused: 0,
-                    }));
-                    self.rules.push(Rule { body, due: None, evaluated: None });
-                    self.groups.push(Group {
-                        interval,
-                        phase,
-                        query_offset: Span::ZERO,
-                        limit: 0,
-                        on_grid: false,
-                        rules: start..start + 1,
-                        next: None,
-                    });
-                }
-            }
-        }
-    }
-}
-
-fn pairs(templates: &BTreeMap<String, Template>) -> Vec<(String, Template)> {
-    templates.iter().map(|(name, template)| (name.clone(), template.clone())).collect()
-}
-
-fn as_written(templates: &BTreeMap<String, Template>) -> Labels {
-    templates.iter().map(|(name, template)| (name.as_str(), template.text())).collect()
-}
-
-/// Where a group's grid lies within its interval, the same after every restart.
-fn phase(name: &str, interval: Span) -> i64 {
-    let hash = Labels::from([("group", name)]).fingerprint();
-    // Both fit: the interval is positive, so the remainder is below it.
-    i64::try_from(hash % u64::try_from(interval.0).unwrap_or(1)).unwrap_or(0)
+/// Why a rule is evaluated.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// For the first time, at whatever time that is.
+    First,
+    /// Its group has reached this instant.
+    Grid(Time),
+    /// Something it reads arrived.
+    Eager,
 }

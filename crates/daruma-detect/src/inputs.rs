@@ -4,9 +4,10 @@
 //! be. So while a label set holds, this module notes what each selector saw of it, and when it no
 //! longer holds asks whether those series still speak. Values are never looked at.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use daruma_model::{Labels, Matcher, Querier, Series, Span, Time, is_stale};
+use daruma_model::{Labels, MatchOp, Matcher, Point, Querier, Series, Span, Time, is_stale};
 use daruma_promql::{At, BinaryOp, Duration, Expr, Kind, Node};
 
 /// How many of the newest gaps tell a series' normal spacing.
@@ -363,44 +364,79 @@ impl Querier for After<'_> {
     }
 }
 
-/// Shows samples that are not at rest yet over those that are.
+/// Samples that are not at rest yet, by metric.
+#[derive(Debug, Default)]
+pub(crate) struct Added(HashMap<String, BTreeMap<Labels, Vec<Point>>>);
+
+impl Added {
+    /// The caller adds the samples of one series in order of time.
+    pub(crate) fn push(&mut self, labels: Labels, point: Point) {
+        let metric = self.0.entry(labels.get(Labels::NAME).to_owned()).or_default();
+        metric.entry(labels).or_default().push(point);
+    }
+
+    /// The series of the metrics that `matchers` may mean.
+    fn candidates(&self, matchers: &[Matcher]) -> impl Iterator<Item = (&Labels, &Vec<Point>)> {
+        let named = matchers.iter().find(|m| m.name == Labels::NAME && m.op == MatchOp::Equal);
+        let (one, all) = match named {
+            Some(named) => (self.0.get(&named.value), None),
+            None => (None, Some(self.0.values())),
+        };
+        one.into_iter().chain(all.into_iter().flatten()).flatten()
+    }
+}
+
+/// Shows samples that are not at rest yet over those that are, and counts what was read.
 pub(crate) struct Overlay<'a> {
     pub(crate) base: &'a dyn Querier,
-    pub(crate) added: &'a BTreeMap<Labels, Vec<daruma_model::Point>>,
+    pub(crate) added: &'a Added,
+    /// Points, and [`SERIES_COST`] for each series.
+    pub(crate) read: Cell<u64>,
 }
+
+/// What finding a series costs, in points read.
+const SERIES_COST: u64 = 16;
 
 impl Querier for Overlay<'_> {
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
         let mut found = self.base.select(matchers, after, until);
-        if self.added.is_empty() {
-            return found;
-        }
-        let places: HashMap<Labels, usize> =
-            found.iter().enumerate().map(|(i, series)| (series.labels.clone(), i)).collect();
-        let mut grown = false;
-        for (labels, points) in self.added {
+        self.add(matchers, after, until, &mut found);
+        let cost = |series: &Series| series.points.len() as u64 + SERIES_COST;
+        self.read.set(self.read.get() + found.iter().map(cost).sum::<u64>());
+        found
+    }
+
+    fn stopped(&self) -> bool {
+        self.base.stopped()
+    }
+}
+
+impl Overlay<'_> {
+    fn add(&self, matchers: &[Matcher], after: Time, until: Time, found: &mut Vec<Series>) {
+        let mut fresh = Vec::new();
+        for (labels, points) in self.added.candidates(matchers) {
             if !matchers.iter().all(|matcher| matcher.matches(labels)) {
                 continue;
             }
             let wanted = points.iter().filter(|point| point.time > after && point.time <= until);
-            match places.get(labels) {
-                Some(&place) => {
+            match found.binary_search_by(|series| series.labels.cmp(labels)) {
+                Ok(place) => {
                     let series = &mut found[place];
                     let newest = series.points.last().map(|point| point.time);
                     series.points.extend(wanted.filter(|point| Some(point.time) > newest));
                 }
-                None => {
+                Err(_) => {
                     let points: Vec<_> = wanted.copied().collect();
                     if !points.is_empty() {
-                        found.push(Series { labels: labels.clone(), points, ..Series::default() });
-                        grown = true;
+                        let labels = labels.clone();
+                        fresh.push(Series { labels, points, ..Series::default() });
                     }
                 }
             }
         }
-        if grown {
+        if !fresh.is_empty() {
+            found.extend(fresh);
             found.sort_by(|a, b| a.labels.cmp(&b.labels));
         }
-        found
     }
 }

@@ -10,11 +10,16 @@
 //! - every window, table and text has a bound; what goes over it is counted.
 
 mod alerts;
+mod builder;
 mod config;
 mod detector;
+mod edges;
 mod inputs;
 mod kinds;
+mod life;
 mod logrules;
+mod reload;
+mod rules;
 mod template;
 mod witness;
 
@@ -25,5 +30,7 @@ pub use config::{
 pub use detector::{
     DetectError, Detector, EAGER_MIN, Evaluated, RuleError, RuleFile, RuleInfo, Ruleset,
 };
+pub use life::ActiveAlert;
+pub use rules::{GroupRun, RuleSample, Surroundings};
 pub use template::{QueryFn, Scene, Template, TemplateError};
 pub use witness::witness;
