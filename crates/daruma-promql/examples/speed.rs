@@ -119,5 +119,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let results = size(&answer?.value);
         println!("{took:9.2} ms  100000 series → {results}  {query}  (reading {reading:.0} ms)");
     }
+    // Many small rules: what each costs beyond the series it reads.
+    let fleet = Fleet::new(20, 24);
+    for query in [
+        "rate(http_requests_total[5m]) > 1000",
+        "sum by (job) (rate(http_requests_total[5m])) / sum by (job) (http_requests_total) > 0.9",
+        "up == 0",
+    ]
+    .into_iter()
+    .filter(|query| query.contains(&only))
+    {
+        let expr = Expr::parse(query)?;
+        let (took, answer) = best(|| {
+            (1..5000).try_fold(0, |sum, _| {
+                instant(&fleet, &expr, at, &limits).map(|answer| sum + size(&answer.value))
+            })
+        });
+        let each = took.as_secs_f64() * 1e6 / 5000.0;
+        println!("{each:9.2} us  a rule over 20 series → {}  {query}", answer? / 4999);
+    }
     Ok(())
 }

@@ -16,26 +16,25 @@ mod edges;
 mod enrich;
 mod intern;
 mod leaves;
+mod notes;
 mod rates;
+mod subqueries;
 pub(crate) mod sums;
 mod windows;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::Arc;
 
-use daruma_model::{
-    Histogram, HistogramPoint, Labels, Point, Querier, ResetHint, Series, Span, Time,
-};
+use daruma_model::{Histogram, HistogramPoint, Labels, Point, Querier, Series, Span, Time};
 
 use crate::Expr;
-use crate::ast::{At, Duration, Edges, Kind, Node, Subquery, ValueType};
+use crate::ast::{At, Duration, Edges, Kind, Node, ValueType};
 use crate::histogram::negated;
 use crate::value::{Annotation, AnnotationLevel, Answer, SampleValue, Value, VectorSample};
 use buckets::Repair;
 use intern::{Interner, Selection};
 use leaves::Leaf;
+use subqueries::{Inner, Steps};
 
 /// What bounds a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +51,6 @@ impl Default for Limits {
         Limits { samples_max: 50_000_000, lookback: Span::minutes(5) }
     }
 }
-
-/// The most remarks that one result carries; beyond it further ones tell nothing new.
-const REMARKS_MAX: usize = 1000;
 
 /// The distance of a subquery's steps when none is given, as Prometheus' default.
 const SUBQUERY_STEP: Span = Span::minutes(1);
@@ -293,25 +289,6 @@ pub(crate) enum Got<'e> {
     Text(String),
 }
 
-/// A subquery with its lengths resolved.
-#[derive(Clone, Copy)]
-struct Inner {
-    window: Span,
-    step: Span,
-    offset: Span,
-}
-
-/// The inner results of a subquery so far. It is asked for at times that never go back, because the
-/// outermost grid does not, so what is new is always later than what is known.
-#[derive(Default)]
-struct Steps {
-    /// The last step that was evaluated.
-    done: Option<Time>,
-    /// One for elements that keep their names, one for those that lose them.
-    interners: [Interner; 2],
-    columns: [Vec<Series>; 2],
-}
-
 /// What one node found out about label sets, for its next step.
 pub(crate) struct Memo {
     pub(crate) interner: Interner,
@@ -473,58 +450,6 @@ impl<'q> Evaluator<'q> {
         self.bounds.0 != self.bounds.1 || !self.inners.is_empty()
     }
 
-    /// Adds a remark; of two with the same text the later one tells the place.
-    pub(crate) fn note(&self, level: AnnotationLevel, message: String, span: &Range<usize>) {
-        let _place = self.note_place(level, message, span);
-    }
-
-    /// As [`Self::note`]; where the remark stands, unless there are too many.
-    fn note_place(
-        &self,
-        level: AnnotationLevel,
-        message: String,
-        span: &Range<usize>,
-    ) -> Option<usize> {
-        let mut notes = self.notes.borrow_mut();
-        let mut noted = self.noted.borrow_mut();
-        let key = (level, message);
-        if let Some(place) = noted.get(&key) {
-            notes[*place].span = span.clone();
-            return Some(*place);
-        }
-        if notes.len() >= REMARKS_MAX {
-            return None;
-        }
-        notes.push(Annotation { level, message: key.1.clone(), span: span.clone() });
-        noted.insert(key, notes.len() - 1);
-        Some(notes.len() - 1)
-    }
-
-    /// Adds a remark on repaired buckets, or what it is about to the one there is.
-    pub(crate) fn info_repaired(&self, message: String, span: &Range<usize>, repair: Repair) {
-        if let Some(place) = self.note_place(AnnotationLevel::Info, message, span) {
-            let mut repairs = self.repairs.borrow_mut();
-            repairs.entry(place).and_modify(|known| known.join(&repair)).or_insert(repair);
-        }
-    }
-
-    /// All remarks, whole.
-    fn annotations(self) -> Vec<Annotation> {
-        let mut notes = self.notes.into_inner();
-        for (place, repair) in self.repairs.into_inner() {
-            notes[place].message += &repair.text();
-        }
-        notes
-    }
-
-    pub(crate) fn warn(&self, message: String, span: &Range<usize>) {
-        self.note(AnnotationLevel::Warn, message, span);
-    }
-
-    pub(crate) fn info(&self, message: String, span: &Range<usize>) {
-        self.note(AnnotationLevel::Info, message, span);
-    }
-
     /// Evaluates `node` at `time`.
     pub(crate) fn node<'e>(&'e self, node: &Node, time: Time) -> Evaluated<Got<'e>> {
         if self.querier.stopped() {
@@ -591,84 +516,6 @@ impl<'q> Evaluator<'q> {
         match self.node(node, time)? {
             Got::Text(text) => Ok(text),
             _ => failed("expected a string"),
-        }
-    }
-
-    fn subquery(&self, id: usize, subquery: &Subquery, time: Time) -> Evaluated<Matrix<'_>> {
-        let Some(inner) = self.inners.get(&id).copied() else {
-            return failed("a subquery without a plan");
-        };
-        let (until, _) = shifted(subquery.shift.at, inner.offset, (time, time), self.bounds);
-        let after = until - inner.window;
-        // Taken out, because the inner query may hold subqueries of its own.
-        let mut steps = self.steps.borrow_mut().remove(&id).unwrap_or_else(|| Steps {
-            interners: [Interner::new(true), Interner::new(true)],
-            ..Steps::default()
-        });
-        // The first multiple of the step after the open end, unless it is known already.
-        let multiple = after.0.div_euclid(inner.step.0).saturating_add(1);
-        let first = Time(multiple.saturating_mul(inner.step.0));
-        let mut step = steps.done.map_or(first, |done| first.max(done + inner.step));
-        while step <= until && step > after && steps.done != Some(step) {
-            let vector = self.vector(&subquery.inner, step)?;
-            self.hold(1 + vector.len())?;
-            for interner in &mut steps.interners {
-                interner.expect(vector.len());
-            }
-            for Element { labels, drop_name, value, .. } in vector {
-                let with = usize::from(drop_name);
-                let place = steps.interners[with].place(&labels, 0, &FINAL);
-                let columns = &mut steps.columns[with];
-                if place == columns.len() {
-                    columns.push(Series { labels, ..Series::default() });
-                }
-                match value {
-                    SampleValue::Float(value) => {
-                        columns[place].points.push(Point { time: step, value });
-                    }
-                    SampleValue::Histogram(histogram) => {
-                        self.hold(histogram.buckets())?;
-                        let histogram = unhinted(histogram);
-                        let point = HistogramPoint { time: step, start: None, histogram };
-                        columns[place].histograms.push(point);
-                    }
-                }
-            }
-            steps.done = Some(step);
-            step += inner.step;
-        }
-        let window = |(drop_name, column): (bool, &Series)| {
-            let start = column.points.partition_point(|point| point.time <= after);
-            let end = column.points.partition_point(|point| point.time <= until);
-            let points = column.points.get(start..end).unwrap_or(&[]).to_vec();
-            let start = column.histograms.partition_point(|point| point.time <= after);
-            let end = column.histograms.partition_point(|point| point.time <= until);
-            let histograms = column.histograms.get(start..end).unwrap_or(&[]).to_vec();
-            (!points.is_empty() || !histograms.is_empty()).then(|| Window {
-                labels: column.labels.clone(),
-                drop_name,
-                points: points.into(),
-                starts: &[],
-                histograms: histograms.into(),
-                doubtful: leaves::is_doubtful(&column.labels),
-            })
-        };
-        let [kept, dropped] = &steps.columns;
-        let kept = kept.iter().map(|column| (false, column));
-        let dropped = dropped.iter().map(|column| (true, column));
-        let windows = kept.chain(dropped).filter_map(window).collect();
-        self.steps.borrow_mut().insert(id, steps);
-        Ok(Matrix { windows, after, until, edges: Edges::Plain })
-    }
-}
-
-/// The histogram without what it says of the sample before it: a subquery's step may have passed over
-/// that one.
-fn unhinted(histogram: Arc<Histogram>) -> Arc<Histogram> {
-    match histogram.hint {
-        ResetHint::Unknown | ResetHint::Gauge => histogram,
-        ResetHint::Reset | ResetHint::NotReset => {
-            Arc::new(Histogram { hint: ResetHint::Unknown, ..(*histogram).clone() })
         }
     }
 }
