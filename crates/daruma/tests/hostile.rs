@@ -138,11 +138,9 @@ fn everything_hostile_at_once_is_named_and_the_loop_goes_on() {
             )
             .replace(
                 "  runbooks:\n",
-                &format!(
-                    "  runbooks:\n    - name: hang\n      matchers: [ 'alertname=\"Hanging\"' ]\n      mode: auto\n      \
-                     steps: [ {{ do: hang, verify: {{ probe: {{ tcp: \"127.0.0.1:1\" }}, within: 1s }} }} ]\n      \
-                     limits: {{ no_help: 1 }}\n"
-                ),
+                "  runbooks:\n    - name: hang\n      matchers: [ 'alertname=\"Hanging\"' ]\n      mode: auto\n      \
+                     steps: [ { do: hang, verify: { probe: { tcp: \"127.0.0.1:1\" }, within: 1s } } ]\n      \
+                     limits: { no_help: 1 }\n",
             )
             .replace(
                 "  receivers: [ ",
