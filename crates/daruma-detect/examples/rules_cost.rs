@@ -1,7 +1,7 @@
 //! What rules cost: CPU seconds a 15 s cycle beyond ingest, over a fleet of 100 series a host that
 //! arrive as remote write brings them (2,000 series a commit), with ten minutes of history.
 //!
-//! `cargo run --release -p daruma-detect --example rules_cost [-- SERIES]`
+//! `cargo run --release -p daruma-detect --example rules_cost [-- SERIES [CYCLES]]`
 
 use std::time::Instant;
 
@@ -10,7 +10,6 @@ use daruma_model::{Commit, Labels, Sample, Time};
 use daruma_store::{Config, Store};
 
 const INTERVAL: i64 = 15_000;
-const CYCLES: i64 = 4;
 
 /// A generator that needs no crate (SplitMix64).
 struct Dice(u64);
@@ -229,6 +228,7 @@ fn began() -> Instant {
 
 fn main() {
     let count = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(100_000_usize);
+    let cycles = std::env::args().nth(2).and_then(|n| n.parse().ok()).unwrap_or(4_i64);
     let start = 1_700_000_000_000_i64;
     for (name, text) in [
         ("no rules", "groups: []\n".to_owned()),
@@ -239,6 +239,7 @@ fn main() {
         let store = Store::new(Config::default());
         let mut detector = detector(&text);
         let mut now = start;
+        store.watch(&detector.selectors());
         for _ in 0..40 {
             for commit in fleet.commits(Time(now)) {
                 store.append(&commit);
@@ -248,7 +249,7 @@ fn main() {
         let (mut ingest, mut marking, mut judging, mut calls) = (0.0, 0.0, 0.0, 0);
         let (mut findings, mut errors) = (0, 0);
         // The first cycle is the start, which no steady state knows.
-        for cycle in 0..=CYCLES {
+        for cycle in 0..=cycles {
             let commits = fleet.commits(Time(now));
             if cycle == 1 {
                 (ingest, marking, judging, calls) = (0.0, 0.0, 0.0, 0);
@@ -282,14 +283,14 @@ fn main() {
             judge(&mut detector, now + INTERVAL - 1, &mut at);
             now += INTERVAL;
         }
-        let each = |sum: f64| sum / CYCLES as f64;
+        let each = |sum: f64| sum / cycles as f64;
         let stats = store.stats();
         println!(
             "{name}: ingest {:.3} s, marking {:.3} s, judging {:.3} s a cycle in {} calls; {:.0} bytes a series; {findings} findings, {errors} errors",
             each(ingest),
             each(marking),
             each(judging),
-            calls / CYCLES,
+            calls / cycles,
             stats.bytes as f64 / stats.series as f64,
         );
     }

@@ -399,11 +399,11 @@ const SERIES_COST: u64 = 16;
 
 impl Querier for Overlay<'_> {
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
-        let mut found = self.base.select(matchers, after, until);
-        self.add(matchers, after, until, &mut found);
-        let cost = |series: &Series| series.points.len() as u64 + SERIES_COST;
-        self.read.set(self.read.get() + found.iter().map(cost).sum::<u64>());
-        found
+        self.seen(matchers, (after, until), self.base.select(matchers, after, until))
+    }
+
+    fn select_newest(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
+        self.seen(matchers, (after, until), self.base.select_newest(matchers, after, until))
     }
 
     fn stopped(&self) -> bool {
@@ -412,6 +412,19 @@ impl Querier for Overlay<'_> {
 }
 
 impl Overlay<'_> {
+    /// What is at rest, with what is not yet.
+    fn seen(
+        &self,
+        matchers: &[Matcher],
+        (after, until): (Time, Time),
+        mut found: Vec<Series>,
+    ) -> Vec<Series> {
+        self.add(matchers, after, until, &mut found);
+        let cost = |series: &Series| series.points.len() as u64 + SERIES_COST;
+        self.read.set(self.read.get() + found.iter().map(cost).sum::<u64>());
+        found
+    }
+
     fn add(&self, matchers: &[Matcher], after: Time, until: Time, found: &mut Vec<Series>) {
         let mut fresh = Vec::new();
         for (labels, points) in self.added.candidates(matchers) {

@@ -55,6 +55,12 @@ pub trait Querier {
     /// (left-open, right-closed), in label-set order. Series without a sample there are left out.
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series>;
 
+    /// As [`Querier::select`], for whoever looks at the newest sample of each series alone (a staleness
+    /// marker is one): those before it may be left out.
+    fn select_newest(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
+        self.select(matchers, after, until)
+    }
+
     /// Whether nobody waits for the answer any more. Long work asks now and then, and gives up with an
     /// error; whoever lends the data knows the deadline, so that pure code needs no clock.
     fn stopped(&self) -> bool {

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use daruma_model::{Commit, Labels, MatchOp, Matcher, Point, Sample, Series, Time};
+use daruma_model::{Commit, Labels, MatchOp, Matcher, Point, Sample, Series, Span, Time};
 
 use crate::chunk::{Open, Sealed};
+use crate::watch::{Hot, Watches};
 use crate::{Appended, Config, Evicted, Stats};
 
 /// Bytes a series costs beside its labels and chunks: slot, map entry and posting entries.
@@ -17,24 +18,30 @@ const SERIES_BYTES: usize = 320;
 /// Bytes one label pair costs beside its text, which all series share.
 const LABEL_BYTES: usize = 40;
 
+/// Decoded points may take this part of the room: one in so many bytes.
+const HOT_SHARE: usize = 4;
+
 /// Names and values longer than this in sum over a series are refused: no honest series needs them.
 const LABELS_BYTES_MAX: usize = 16 << 10;
 
 /// Points further than this (ms) ahead of the clock would block their series for as long.
 const AHEAD_MAX: i64 = 3_600_000;
 
-/// One series with its history.
+/// One series with its history. In this order in memory: what every reading looks at lies together.
 #[derive(Debug)]
+#[repr(C)]
 struct Track {
     labels: Labels,
-    sealed: VecDeque<Sealed>,
-    open: Open,
     newest: Point,
+    /// The newest points, decoded, if rules read them.
+    hot: Option<Box<Hot>>,
+    open: Open,
+    sealed: VecDeque<Sealed>,
 }
 
 impl Track {
     fn new(labels: Labels, first: Point) -> Track {
-        Track { labels, sealed: VecDeque::new(), open: Open::default(), newest: first }
+        Track { labels, sealed: VecDeque::new(), open: Open::default(), newest: first, hot: None }
     }
 
     fn bytes(&self) -> usize {
@@ -56,11 +63,53 @@ impl Track {
         }
         self.open.push(point);
         self.newest = point;
+        if let Some(hot) = &mut self.hot {
+            hot.push(point);
+        }
+    }
+
+    /// Keeps the newest points decoded so far back (ms); 0: not at all.
+    fn heat(&mut self, reach: i64) {
+        if reach == 0 {
+            self.hot = None;
+        } else if self.hot.as_ref().is_none_or(|hot| !hot.reaches(reach)) {
+            let since = Hot::since(reach, self.newest.time);
+            self.hot = Some(Box::new(Hot::new(reach, since, self.cold(since, Time::MAX))));
+        }
+    }
+
+    fn hot_bytes(&self) -> usize {
+        self.hot.as_ref().map_or(0, |hot| hot.bytes())
     }
 
     /// The points in `(after, until]`, decoding only chunks that reach into it.
     fn window(&self, after: Time, until: Time) -> Vec<Point> {
-        if self.newest.time <= after || self.oldest() > until {
+        if self.newest.time <= after {
+            return Vec::new();
+        }
+        match self.hot.as_ref().and_then(|hot| hot.window(after, until)) {
+            Some(points) => points.to_vec(),
+            None => self.cold(after, until),
+        }
+    }
+
+    /// The newest point in `(after, until]`.
+    fn last(&self, after: Time, until: Time) -> Option<Point> {
+        if self.newest.time <= after {
+            return None;
+        }
+        if self.newest.time <= until && self.open.len() > 0 {
+            return Some(self.newest);
+        }
+        match self.hot.as_ref().and_then(|hot| hot.window(after, until)) {
+            Some(points) => points.last().copied(),
+            None => self.cold(after, until).pop(),
+        }
+    }
+
+    /// As [`Self::window`], from the chunks.
+    fn cold(&self, after: Time, until: Time) -> Vec<Point> {
+        if self.points() == 0 || self.newest.time <= after || self.oldest() > until {
             return Vec::new();
         }
         let from = self.sealed.partition_point(|chunk| chunk.last() <= after);
@@ -86,6 +135,17 @@ impl Track {
             dropped += self.open.len();
             self.open = Open::default();
         }
+        if dropped > 0
+            && let Some(hot) = &mut self.hot
+        {
+            let left = !self.sealed.is_empty() || self.open.len() > 0;
+            let oldest = if left {
+                self.sealed.front().map_or(self.open.first(), Sealed::first)
+            } else {
+                Time::MAX
+            };
+            hot.drop_before(oldest);
+        }
         dropped
     }
 
@@ -96,10 +156,14 @@ impl Track {
         }
         let before = self.points();
         let mut kept = Track::new(self.labels.clone(), self.newest);
-        for point in self.window(Time::MIN, ceiling) {
+        for point in self.cold(Time::MIN, ceiling) {
             kept.push(point);
         }
+        let reach = self.hot.as_ref().map(|hot| hot.reach());
         *self = kept;
+        if let Some(reach) = reach {
+            self.heat(reach);
+        }
         before - self.points()
     }
 }
@@ -116,8 +180,10 @@ pub(crate) struct Head {
     texts: HashSet<Arc<str>>,
     points: usize,
     chunk_bytes: usize,
+    hot_bytes: usize,
     label_bytes: usize,
     text_bytes: usize,
+    watches: Watches,
     totals: Totals,
     /// Points at or before this are gone for ever.
     floor: Option<Time>,
@@ -181,7 +247,13 @@ impl Head {
         // running sum exact without visiting every chunk.
         let before = track.open.bytes();
         let sealed_before = track.sealed.len();
+        let hot_before = track.hot_bytes();
+        // Above its share of the room nothing is kept twice.
+        if hot_before > 0 && self.hot_bytes > config.bytes_max / HOT_SHARE {
+            track.hot = None;
+        }
         track.push(point);
+        self.hot_bytes = self.hot_bytes + track.hot_bytes() - hot_before;
         self.chunk_bytes += track.open.bytes();
         if track.sealed.len() > sealed_before {
             self.chunk_bytes += track.sealed.back().map_or(0, Sealed::bytes);
@@ -226,6 +298,13 @@ impl Head {
             }
         }
         self.label_bytes += SERIES_BYTES + LABEL_BYTES * labels.len();
+        let tracks = &self.tracks;
+        let labels_of = |id: u32| Some(&tracks.get(id as usize)?.as_ref()?.labels);
+        let reach = self.watches.add(id, &labels, labels_of);
+        if let Some(track) = self.tracks.get_mut(id as usize).and_then(Option::as_mut) {
+            track.heat(reach);
+            self.hot_bytes += track.hot_bytes();
+        }
         self.by_labels.insert(labels, id);
         Some(id)
     }
@@ -271,10 +350,11 @@ impl Head {
         let mut empty = HashSet::new();
         for (id, track) in (0_u32..).zip(&mut self.tracks) {
             let Some(track) = track else { continue };
-            let bytes_before = track.bytes();
+            let (bytes_before, hot_before) = (track.bytes(), track.hot_bytes());
             gone.points += floor.map_or(0, |floor| track.drop_before(floor));
             gone.points += ceiling.map_or(0, |ceiling| track.drop_after(ceiling));
             self.chunk_bytes = self.chunk_bytes + track.bytes() - bytes_before;
+            self.hot_bytes = self.hot_bytes + track.hot_bytes() - hot_before;
             if series && track.points() == 0 {
                 empty.insert(id);
             }
@@ -295,8 +375,10 @@ impl Head {
             };
             self.by_labels.remove(&track.labels);
             self.label_bytes -= SERIES_BYTES + LABEL_BYTES * track.labels.len();
+            self.hot_bytes -= track.hot_bytes();
             self.vacant.push(id);
         }
+        self.watches.remove(|id| ids.contains(&id));
         self.index.retain(|_, values| {
             values.retain(|_, postings| {
                 postings.retain(|id| !ids.contains(id));
@@ -317,7 +399,7 @@ impl Head {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.chunk_bytes + self.label_bytes + self.text_bytes
+        self.chunk_bytes + self.hot_bytes + self.label_bytes + self.text_bytes
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -350,60 +432,112 @@ impl Head {
             .unwrap_or_default()
     }
 
+    /// Notes the series of these selectors and keeps their newest points decoded as far back as said.
+    pub(crate) fn watch(&mut self, selectors: &[(Vec<Matcher>, Span)]) {
+        let watches = Watches::new(selectors, |matchers| {
+            let mut ids = self.matching(matchers);
+            ids.sort_by(|a, b| self.labels_of(*a).cmp(&self.labels_of(*b)));
+            ids
+        });
+        let mut reaches: HashMap<u32, i64> = HashMap::new();
+        for (id, reach) in watches.reaches() {
+            let known = reaches.entry(id).or_default();
+            *known = reach.max(*known);
+        }
+        self.watches = watches;
+        self.hot_bytes = 0;
+        for (id, track) in (0_u32..).zip(&mut self.tracks) {
+            let Some(track) = track else { continue };
+            track.heat(reaches.get(&id).copied().unwrap_or(0));
+            self.hot_bytes += track.hot_bytes();
+        }
+    }
+
+    fn track(&self, id: u32) -> Option<&Track> {
+        self.tracks.get(id as usize)?.as_ref()
+    }
+
+    fn labels_of(&self, id: u32) -> Option<&Labels> {
+        self.track(id).map(|track| &track.labels)
+    }
+
     /// The series that satisfy all `matchers`, in no order.
-    fn matching(&self, matchers: &[Matcher]) -> Vec<&Track> {
-        let all_hold = |track: &&Track| matchers.iter().all(|m| m.matches(&track.labels));
-        let track = |id: &u32| self.tracks.get(*id as usize).and_then(Option::as_ref);
+    fn matching(&self, matchers: &[Matcher]) -> Vec<u32> {
         // A matcher that the empty value satisfies says nothing about which series carry the label.
         let narrowing = || matchers.iter().filter(|matcher| !matcher.matches_value(""));
-        let mut narrowest: Option<&[u32]> = None;
-        for matcher in narrowing().filter(|matcher| matcher.op == MatchOp::Equal) {
-            let ids = self
-                .index
-                .get(matcher.name.as_str())
-                .and_then(|values| values.get(matcher.value.as_str()))
-                .map_or(&[][..], Vec::as_slice);
-            if narrowest.is_none_or(|narrowest| ids.len() < narrowest.len()) {
-                narrowest = Some(ids);
-            }
+        let equal = |matcher: &&Matcher| matcher.op == MatchOp::Equal;
+        let mut postings: Vec<&[u32]> = narrowing()
+            .filter(equal)
+            .map(|matcher| {
+                let values = self.index.get(matcher.name.as_str());
+                let ids = values.and_then(|values| values.get(matcher.value.as_str()));
+                ids.map_or(&[][..], Vec::as_slice)
+            })
+            .collect();
+        postings.sort_by_key(|ids| ids.len());
+        if let Some((fewest, others)) = postings.split_first() {
+            let rest: Vec<&Matcher> = matchers
+                .iter()
+                .filter(|matcher| !equal(matcher) || matcher.matches_value(""))
+                .collect();
+            let holds = |id: &u32| {
+                others.iter().all(|ids| ids.binary_search(id).is_ok())
+                    && (rest.is_empty()
+                        || self.labels_of(*id).is_some_and(|l| rest.iter().all(|m| m.matches(l))))
+            };
+            return fewest.iter().copied().filter(holds).collect();
         }
-        if let Some(ids) = narrowest {
-            return ids.iter().filter_map(track).filter(all_hold).collect();
-        }
+        let holds = |id: &u32| {
+            self.labels_of(*id).is_some_and(|labels| matchers.iter().all(|m| m.matches(labels)))
+        };
         if let Some(matcher) = narrowing().next() {
             // A series has one value per name, so no id comes twice.
             let values = self.index.get(matcher.name.as_str()).into_iter().flatten();
             return values
                 .filter(|(value, _)| matcher.matches_value(value))
-                .flat_map(|(_, ids)| ids)
-                .filter_map(track)
-                .filter(all_hold)
+                .flat_map(|(_, ids)| ids.iter().copied())
+                .filter(holds)
                 .collect();
         }
-        self.tracks.iter().flatten().filter(all_hold).collect()
+        (0_u32..).take(self.tracks.len()).filter(holds).collect()
     }
 
     pub(crate) fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
-        let mut series: Vec<Series> = self
-            .matching(matchers)
-            .into_iter()
-            .filter_map(|track| {
-                let points = track.window(after, until);
-                (!points.is_empty()).then(|| Series {
-                    labels: track.labels.clone(),
-                    points,
-                    ..Series::default()
-                })
-            })
-            .collect();
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        series
+        self.read(matchers, |track| track.window(after, until))
+    }
+
+    /// As [`Self::select`], but of each series the newest point alone.
+    pub(crate) fn select_newest(
+        &self,
+        matchers: &[Matcher],
+        after: Time,
+        until: Time,
+    ) -> Vec<Series> {
+        self.read(matchers, |track| track.last(after, until).into_iter().collect())
+    }
+
+    fn read(&self, matchers: &[Matcher], points: impl Fn(&Track) -> Vec<Point>) -> Vec<Series> {
+        let read = |id: u32| {
+            let track = self.track(id)?;
+            let points = points(track);
+            let labels = track.labels.clone();
+            (!points.is_empty()).then(|| Series { labels, points, ..Series::default() })
+        };
+        if let Some(ids) = self.watches.series(matchers) {
+            let mut found = Vec::with_capacity(ids.len());
+            found.extend(ids.iter().filter_map(|&id| read(id)));
+            return found;
+        }
+        let mut found: Vec<Series> = self.matching(matchers).into_iter().filter_map(read).collect();
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        found
     }
 
     pub(crate) fn series(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Labels> {
         let mut labels: Vec<Labels> = self
             .matching(matchers)
             .into_iter()
+            .filter_map(|id| self.track(id))
             .filter(|track| track.points() > 0)
             .filter(|track| track.newest.time > after && track.oldest() <= until)
             .map(|track| track.labels.clone())

@@ -12,6 +12,7 @@ mod bits;
 mod chunk;
 mod head;
 mod logs;
+mod watch;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -142,6 +143,14 @@ impl Store {
         Snapshot { head: self.head() }
     }
 
+    /// Says which selectors will be asked for again and again, and how far back from now they read:
+    /// their series are kept at hand, their newest points decoded. Replaces what was said before.
+    /// Answers are the same with and without.
+    pub fn watch(&self, selectors: &[(Vec<Matcher>, Span)]) {
+        let mut head = self.head.write().unwrap_or_else(PoisonError::into_inner);
+        head.watch(selectors);
+    }
+
     /// How full it is.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -199,6 +208,10 @@ impl Querier for Store {
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
         self.head().select(matchers, after, until)
     }
+
+    fn select_newest(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
+        self.head().select_newest(matchers, after, until)
+    }
 }
 
 /// A still view of the series of a [`Store`].
@@ -210,5 +223,9 @@ pub struct Snapshot<'a> {
 impl Querier for Snapshot<'_> {
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
         self.head.select(matchers, after, until)
+    }
+
+    fn select_newest(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
+        self.head.select_newest(matchers, after, until)
     }
 }

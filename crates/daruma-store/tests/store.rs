@@ -166,6 +166,64 @@ proptest! {
         prop_assert_eq!(store.label_names(), Vec::<String>::new());
     }
 
+    /// A selector that is watched answers what it answers without: through new series, evictions,
+    /// windows longer than what is kept, times before and behind the newest sample.
+    #[test]
+    fn watching_changes_no_answer(
+        steps in prop::collection::vec(step(), 1..60),
+        watched in prop::collection::vec((0_usize..8, 0_i64..400), 0..6),
+        when in 0_usize..30,
+        spread in prop_oneof![Just(1_i64), Just(1000), Just(40_000)],
+    ) {
+        let config = Config { retention: Span(300 * spread), ..Config::default() };
+        let (plain, watching) = (Store::new(config.clone()), Store::new(config));
+        let selectors: Vec<(Vec<Matcher>, Span)> = watched
+            .iter()
+            .map(|(which, reach)| (matchers_of(*which), Span(reach * spread)))
+            .collect();
+        let mut clock = BTreeMap::new();
+        let mut newest = 0;
+        for (i, step) in steps.into_iter().enumerate() {
+            if i == when {
+                watching.watch(&selectors);
+            }
+            match step {
+                Step::Append(samples) => {
+                    let mut samples: Vec<Sample> = samples
+                        .into_iter()
+                        .map(|(which, step, value)| {
+                            let time = clock.entry(which).or_insert(0_i64);
+                            *time += step * spread;
+                            sample(&labels_of(which), *time, f64::from(value))
+                        })
+                        .collect();
+                    samples.dedup_by(|a, b| a.labels == b.labels);
+                    newest = samples.iter().map(|sample| sample.time.0).fold(newest, i64::max);
+                    prop_assert_eq!(plain.append(&commit(samples.clone())), watching.append(&commit(samples)));
+                }
+                Step::Evict(ahead) => {
+                    let now = Time(newest + ahead * spread);
+                    prop_assert_eq!(plain.evict(now), watching.evict(now));
+                }
+                Step::Select(which, from, length) => {
+                    let (after, until) = (Time(from * spread), Time((from + length) * spread));
+                    let matchers = matchers_of(which);
+                    let want = plain.select(&matchers, after, until);
+                    prop_assert_eq!(&watching.select(&matchers, after, until), &want);
+                    let last = |mut series: Series| {
+                        series.points.drain(..series.points.len() - 1);
+                        series
+                    };
+                    let want: Vec<Series> = want.into_iter().map(last).collect();
+                    prop_assert_eq!(plain.select_newest(&matchers, after, until), want.clone());
+                    prop_assert_eq!(watching.select_newest(&matchers, after, until), want);
+                }
+            }
+        }
+        watching.evict(Time(newest + 10_000 * spread));
+        prop_assert_eq!((watching.stats().series, watching.stats().bytes), (0, 0));
+    }
+
     #[test]
     fn no_labels_or_times_make_it_panic(
         samples in prop::collection::vec(("\\PC{0,8}", "\\PC{0,8}", any::<i64>(), any::<f64>()), 0..40),

@@ -62,8 +62,12 @@ impl Evaluator<'_> {
         if selector.edges == Edges::Smoothed {
             until += self.limits.lookback;
         }
-        let mut series = self.querier.select(&selector.matchers, after, until);
         let windowed = selector.window.is_some() || selector.edges != Edges::Plain;
+        let mut series = if windowed || first != last {
+            self.querier.select(&selector.matchers, after, until)
+        } else {
+            self.querier.select_newest(&selector.matchers, after, until)
+        };
         for one in &mut series {
             if windowed {
                 drop_stale(one);
