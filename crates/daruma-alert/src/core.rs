@@ -181,6 +181,7 @@ impl Cx<'_> {
         for key in gone {
             self.drop_recovery(&key, "its runbook was removed from the configuration");
         }
+        self.under_another_policy();
     }
 
     fn started(&mut self) {

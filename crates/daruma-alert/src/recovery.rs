@@ -866,6 +866,38 @@ impl Cx<'_> {
         }
     }
 
+    /// After another policy was loaded: witnesses are heard by its rules, and what has no step left and
+    /// failed often enough is not tried again.
+    pub(crate) fn under_another_policy(&mut self) {
+        let now = self.now;
+        for key in self.state.recoveries.keys().cloned().collect::<Vec<_>>() {
+            let Some(recovery) = self.state.recoveries.get(&key) else { continue };
+            let Some(runbook) = self.index.runbooks.get(&recovery.runbook).cloned() else {
+                continue;
+            };
+            let spent = recovery.step >= runbook.steps.len()
+                && recovery.no_help >= runbook.limits.no_help.max(1);
+            match recovery.phase {
+                Phase::Confirming { .. }
+                | Phase::Unconfirmed { .. }
+                | Phase::Waiting { .. }
+                | Phase::BackingOff { .. }
+                    if spent =>
+                {
+                    let why = "its next step left the configuration".to_owned();
+                    self.stop_watching(&key);
+                    self.escalate(&key, &runbook, &why);
+                    self.set(&key, Phase::Exhausted { why });
+                }
+                Phase::Confirming { .. } => {
+                    self.set(&key, Phase::Confirming { since: now });
+                    self.ask_witnesses(&key);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// After a start of the program: watches are asked for again, and an act without an outcome is
     /// verified from now on.
     pub(crate) fn resume_recoveries(&mut self) {

@@ -235,6 +235,42 @@ fn a_policy_with_fewer_steps_meets_a_recovery_beyond_them() {
     assert_eq!(night.acts.last().unwrap().action, "mend");
 }
 
+/// Seed 1354: the wider step was next, and went away with the old configuration.
+#[test]
+fn what_failed_often_enough_is_not_tried_again_when_its_next_step_goes_away() {
+    let mut night = Night::new(|policy| policy.recover.runbooks[1].limits.no_help = 1);
+    night.finds(0.0, "Down", "web", "web-0", Holds);
+    night.sees(1.0, "web", "web/web-0", Clear);
+    night.ends(2.0, 0, ActionEnd::Exited(1));
+    night.tick(12.1); // Not proved: the second step is next.
+    night.reload(13.0, |policy| {
+        policy.recover.runbooks[1].limits.no_help = 1;
+        policy.recover.runbooks[1].steps.truncate(1);
+    });
+    night.sees(14.0, "web", "web/web-0", Clear);
+    assert_eq!(night.acts.len(), 1);
+    let escalated = |i: &daruma_alert::Incident| i.escalated.is_some();
+    assert!(night.core.state().incidents.values().any(escalated), "a person is needed");
+}
+
+/// Seed 4207: the witness was asked by the old configuration, and the new one wants more of it.
+#[test]
+fn witnesses_are_heard_by_the_rules_in_force() {
+    let mut night = Night::new(|_| {});
+    night.finds(0.0, "Down", "kv", "kv-0", Holds);
+    let two = |policy: &mut Policy| {
+        let step = &policy.recover.runbooks[0].steps[0];
+        let mut check = step.verify.all().remove(0);
+        check.fails = Some(2);
+        policy.recover.runbooks[0].confirm.checks = vec![check];
+    };
+    night.reload(0.5, two);
+    night.sees(1.0, "kv", "kv/kv-0", Clear);
+    assert_eq!(night.acts.len(), 0, "two answers in a row are needed now");
+    night.sees(2.0, "kv", "kv/kv-0", Clear);
+    assert_eq!(night.acts.len(), 1);
+}
+
 #[test]
 fn an_act_whose_runbook_went_away_keeps_its_target_until_it_ends() {
     let mut night = Night::new(|_| {});

@@ -1322,7 +1322,11 @@ impl Judge {
             matches!(r.phase, Phase::Confirming { .. } | Phase::Unconfirmed { .. })
         };
         // Witnesses that do not agree keep a recovery off for good reason: then nobody is blamed.
-        let disputed = state.recoveries.values().any(|r| r.alert == key && doubtful(r));
+        // One recovery speaks for all alerts about its target.
+        let about = |r: &daruma_alert::Recovery| {
+            r.alert == key || r.target == self.place(&alert.finding.labels)
+        };
+        let disputed = state.recoveries.values().any(|r| about(r) && doubtful(r));
         if !idle || disputed {
             self.unattended.remove(key);
             return Ok(());

@@ -75,3 +75,15 @@ fn a_seed_lives_the_same_day_again() {
 fn seed_710_a_channel_leaves_and_comes_back() {
     run_seed(710, Weather::of(710)).unwrap_or_else(|failure| panic!("{failure}"));
 }
+
+/// The wider step was next, and left the configuration: the first one ran once more than allowed.
+#[test]
+fn seed_1354_the_next_step_leaves_the_configuration() {
+    run_seed(1354, Weather::of(1354)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A witness asked by the old configuration convicted under the new one, which wants more of it.
+#[test]
+fn seed_4207_another_configuration_while_witnesses_are_heard() {
+    run_seed(4207, Weather::of(4207)).unwrap_or_else(|failure| panic!("{failure}"));
+}
