@@ -127,7 +127,9 @@ pub async fn start(places: &Places) -> Result<Running, String> {
     let mut detector = loaded.detector;
     for alert in folded.core.state().alerts.values() {
         if alert.state != daruma_alert::AlertState::Resolved {
-            detector.restore(now, &alert.finding.rule, &alert.finding.labels);
+            let texts = (&alert.finding.labels, &alert.finding.annotations);
+            let fires = alert.state == daruma_alert::AlertState::Firing;
+            detector.restore_alert(now, &alert.finding.rule, texts, alert.active_at, fires);
         }
     }
 
@@ -142,6 +144,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
     push(&inbox, Event::Started).await;
 
     let store = Arc::new(Store::new(loaded.store.clone()));
+    store.watch(&detector.selectors());
     let fence = folded.core.state().last_fence;
     let never_begun = !folded.never_begun.is_empty();
     let actions = daruma_recover::Performer::new(loaded.registry, Arc::clone(&clock));

@@ -112,6 +112,7 @@ impl Path {
                 for (rule, labels) in self.detector.adopt(detector) {
                     self.detector.restore(now, &rule, &labels);
                 }
+                self.store.watch(&self.detector.selectors());
             }
             self.evaluate();
             let now = (self.clock)();
