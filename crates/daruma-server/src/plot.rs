@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daruma_model::{Labels, Querier, Span, Time};
+use daruma_model::{Labels, Querier, Series, Span, Time};
 use daruma_promql::{EvalError, Expr, Kind, Limits, Node, ParseError, Value};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -152,10 +152,17 @@ fn plot(series: &dyn Querier, query: &PlotQuery) -> Result<Plot, PlotError> {
     let limits = Limits { samples_max: SAMPLES_MAX, lookback: BRIDGE.max(step) };
     let answer = daruma_promql::range(series, &expr, query.from, query.to, step, &limits)?;
     let said = answer.annotations.iter().take(5).map(|note| note.text(&query.text)).collect();
-    let times: Vec<Time> =
-        (0..=range.0 / step.0).map(|i| query.from + Span(i.saturating_mul(step.0))).collect();
     let Value::Matrix(mut found) = answer.value else { return Ok(Plot::default()) };
     found.retain(|series| agree(&series.labels, &query.like));
+    Ok(Plot { said, ..laid_out(found, (query.from, query.to), step) })
+}
+
+/// The first few of `found`, on the times from `from` to `to` at a distance of `step`, which is above
+/// zero and gives a bounded number of points.
+pub(crate) fn laid_out(mut found: Vec<Series>, (from, to): (Time, Time), step: Span) -> Plot {
+    let times: Vec<Time> = (0..=(to - from).0 / step.0.max(1))
+        .map(|i| from + Span(i.saturating_mul(step.0)))
+        .collect();
     let left_out = found.len().saturating_sub(LINES_MAX);
     found.truncate(LINES_MAX);
     let lines = found
@@ -163,7 +170,7 @@ fn plot(series: &dyn Querier, query: &PlotQuery) -> Result<Plot, PlotError> {
         .map(|series| {
             let mut values = vec![None; times.len()];
             for point in series.points {
-                let i = usize::try_from((point.time - query.from).0 / step.0).ok();
+                let i = usize::try_from((point.time - from).0 / step.0.max(1)).ok();
                 if let Some(value) = i.and_then(|i| values.get_mut(i)) {
                     // JSON has no words for the others, and neither has an axis.
                     *value = Some(point.value).filter(|value| value.is_finite());
@@ -173,7 +180,7 @@ fn plot(series: &dyn Querier, query: &PlotQuery) -> Result<Plot, PlotError> {
         })
         .collect();
     let times = times.iter().map(|time| time.as_secs_f64()).collect();
-    Ok(Plot { times, step: step.as_secs_f64(), lines, left_out, said })
+    Plot { times, step: step.as_secs_f64(), lines, left_out, said: Vec::new() }
 }
 
 fn agree(labels: &Labels, like: &Labels) -> bool {

@@ -13,6 +13,7 @@ pub(crate) enum Endpoint {
     Now,
     Incident(u64),
     Sources,
+    Explore,
     Asset(&'static Asset),
     Events,
     View,
@@ -82,6 +83,7 @@ impl Endpoint {
                 [""] => Some(Endpoint::Now),
                 ["incident", id] => number(id).map(Endpoint::Incident),
                 ["sources"] => Some(Endpoint::Sources),
+                ["explore"] => Some(Endpoint::Explore),
                 ["login"] => Some(Endpoint::LoginPage),
                 ["static", name] => statics::find(name).map(Endpoint::Asset),
                 ["events"] => Some(Endpoint::Events),
@@ -114,7 +116,9 @@ impl Endpoint {
             Endpoint::Asset(_) | Endpoint::LoginPage | Endpoint::Healthy | Endpoint::Ready => {
                 Demand::Nothing
             }
-            Endpoint::Now | Endpoint::Incident(_) | Endpoint::Sources => Demand::Page,
+            Endpoint::Now | Endpoint::Incident(_) | Endpoint::Sources | Endpoint::Explore => {
+                Demand::Page
+            }
             Endpoint::Events
             | Endpoint::View
             | Endpoint::Incidents
@@ -170,6 +174,7 @@ mod tests {
             ("GET", "/", Demand::Page),
             ("GET", "/incident/7", Demand::Page),
             ("GET", "/sources", Demand::Page),
+            ("GET", "/explore", Demand::Page),
             ("GET", "/login", Demand::Nothing),
             ("GET", "/static/daruma.css", Demand::Nothing),
             ("GET", "/events", Demand::Read),
@@ -207,7 +212,7 @@ mod tests {
             }
         }
         kinds.dedup();
-        assert_eq!(kinds.len(), 23, "each kind of endpoint stands in the table");
+        assert_eq!(kinds.len(), 24, "each kind of endpoint stands in the table");
         for (method, path) in [
             ("GET", ""),
             ("GET", "//"),

@@ -18,10 +18,12 @@ macro_rules! asset {
 }
 
 /// All of them.
-static ALL: [Asset; 10] = [
+static ALL: [Asset; 12] = [
     asset!("daruma.css", "text/css; charset=utf-8", "daruma.css"),
     asset!("daruma.js", "text/javascript; charset=utf-8", "daruma.js"),
     asset!("chart.js", "text/javascript; charset=utf-8", "chart.js"),
+    asset!("explore.css", "text/css; charset=utf-8", "explore.css"),
+    asset!("explore.js", "text/javascript; charset=utf-8", "explore.js"),
     asset!("daruma.svg", "image/svg+xml", "daruma.svg"),
     asset!("daruma.webmanifest", "application/manifest+json", "daruma.webmanifest"),
     asset!("htmx.js", "text/javascript; charset=utf-8", "vendor/htmx-4.0.1.min.js"),

@@ -133,6 +133,7 @@ pub(crate) fn samples(at: Time) -> Commit {
         let labels = vec![("cpu", cpu), ("mode", "idle")];
         all.push(("node_cpu_seconds_total", labels, (t - 1.79e9) * 0.8 + 20.0 * wave(300.0, 0.0)));
     }
+    all.push(("hostile_texts", vec![("text", HOSTILE), ("path", "/a\"b\\c")], wave(100.0, 0.0)));
     // Nobody looked between 02:42 and 02:47.
     if !(-1860.0..-1560.0).contains(&since) {
         let broken = (-34.0..-4.0).contains(&since);

@@ -68,8 +68,13 @@ pub(crate) async fn incident(site: &Site, caller: &Caller, id: u64, query: &str)
         (None, _) => "▲",
     };
     let title = words::clean(&incident.title, 80);
-    let page =
-        Page { title: format!("{state} {title} · daruma"), path: &path, charts: true, main };
+    let page = Page {
+        title: format!("{state} {title} · daruma"),
+        path: &path,
+        charts: Some("chart.js"),
+        renews: true,
+        main,
+    };
     answer::html(StatusCode::OK, whole(site, caller, page))
 }
 

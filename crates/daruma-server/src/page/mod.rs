@@ -3,6 +3,7 @@
 
 mod acts;
 mod draw;
+mod explore;
 mod incident;
 mod now;
 mod sources;
@@ -16,6 +17,7 @@ use crate::answer::{self, Answer};
 use crate::guard::Caller;
 use crate::{form, statics};
 
+pub(crate) use explore::explore;
 pub(crate) use incident::incident;
 pub(crate) use now::now;
 pub(crate) use sources::sources;
@@ -32,8 +34,10 @@ struct Page<'a> {
     title: String,
     /// The address it was asked for by.
     path: &'a str,
-    /// With charts that scripts take over.
-    charts: bool,
+    /// With charts, which this script takes over.
+    charts: Option<&'static str>,
+    /// Whether it is laid anew over itself when there is news.
+    renews: bool,
     main: Markup,
 }
 
@@ -56,10 +60,11 @@ fn whole(site: &Site, caller: &Caller, page: Page<'_>) -> Markup {
                 // First of all: the theme must be known before anything is drawn.
                 script src=(link("daruma.js")) {}
                 script src=(link("htmx.js")) defer {}
-                @if page.charts {
+                @if let Some(script) = page.charts {
                     link rel="stylesheet" href=(link("uplot.css"));
                     script src=(link("uplot.js")) defer {}
-                    script src=(link("chart.js")) defer {}
+                    @if script == "explore.js" { link rel="stylesheet" href=(link("explore.css")); }
+                    script src=(link(script)) defer {}
                 }
             }
             body data-now=(now.0) {
@@ -77,6 +82,7 @@ fn whole(site: &Site, caller: &Caller, page: Page<'_>) -> Markup {
                 }
                 nav.rail aria-label="Pages" {
                     a href="/" aria-current=[here("/")] { (words::shape("now", "")) span { "Now" } }
+                    a href="/explore" aria-current=[here("/explore")] { (words::shape("explore", "")) span { "Explore" } }
                     a href="/sources" aria-current=[here("/sources")] { (words::shape("sources", "")) span { "Sources" } }
                     button #help .plain type="button" hidden { (words::shape("keys", "")) span { "Keys" } }
                     @if caller.session {
@@ -86,12 +92,12 @@ fn whole(site: &Site, caller: &Caller, page: Page<'_>) -> Markup {
                         }
                     }
                 }
-                main #main tabindex="-1" data-title=(page.title) data-now=(now.0) { (page.main) }
+                main #main tabindex="-1" data-title=(page.title) data-now=[page.renews.then_some(now.0)] { (page.main) }
                 footer.foot { "daruma " (site.shared.version) noscript { " · shown as of " (words::exact(now)) "; load again for news" } }
                 dialog #keys aria-labelledby="keys-title" {
                     h2 #keys-title { "Keys" }
                     dl {
-                        @for (key, what) in [("n", "Now"), ("s", "Sources"), ("j, k", "next, previous row"), ("Enter", "open it"),
+                        @for (key, what) in [("n", "Now"), ("e", "Explore"), ("s", "Sources"), ("j, k", "next, previous row"), ("Enter", "open it"),
                                              ("a", "acknowledge: opens the form"), ("t", "light or dark"), ("?", "this list"), ("Esc", "close")] {
                             div { dt { kbd { (key) } } dd { (what) } }
                         }

@@ -43,7 +43,7 @@ pub(crate) async fn now(site: &Site, caller: &Caller) -> Answer {
         (controls(&view, caller))
     };
     let title = format!("{} · {}", picture.title(), site.shared.host);
-    let page = Page { title, path: "/", charts: false, main };
+    let page = Page { title, path: "/", charts: None, renews: true, main };
     answer::html(StatusCode::OK, whole(site, caller, page))
 }
 

@@ -67,6 +67,6 @@ pub(crate) async fn sources(site: &Site, caller: &Caller) -> Answer {
     };
     answer::html(
         StatusCode::OK,
-        whole(site, caller, Page { title, path: "/sources", charts: false, main }),
+        whole(site, caller, Page { title, path: "/sources", charts: None, renews: true, main }),
     )
 }

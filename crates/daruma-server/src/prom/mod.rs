@@ -14,10 +14,12 @@
 //! | `params` | parameters, times, durations, selectors: text from outside into values |
 //! | `json` | values into the JSON that clients know, digit by digit |
 //! | `turns` | how many queries run at once, how long, and on what they read |
+//! | `look` | the same for our own page |
 //! | `query`, `series`, `rules`, `status` | the endpoints |
 //! | `write`, `proto` | the receiver of remote write |
 
 mod json;
+mod look;
 mod params;
 mod proto;
 mod query;
@@ -33,6 +35,7 @@ use crate::accept::Site;
 use crate::answer::{self, Answer};
 
 use json::Json;
+pub(crate) use look::{Asked as LookAsked, Look, look};
 use params::Params;
 pub use rules::{Rule, RuleGroup, RuleHealth, RuleKind};
 pub use status::{Facts, Target};
