@@ -3,23 +3,56 @@
 //! A new channel is a new file and one line in [`channels!`]: its configuration type implements
 //! [`Channel`], and what that opens implements [`Notifier`].
 
-use daruma_model::{Level, Message, Span};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use daruma_model::{Level, Message, Span, Time};
 use lettre::Address;
 use serde::{Deserialize, Serialize};
 
+use crate::declared::{Answers, Declared, Judged};
 use crate::http::HttpReach;
 use crate::secret::Secret;
 use crate::smtp::SmtpReach;
+use crate::words::Render;
 
 /// One way to reach people: how to phrase a message for it, and how to read its answer. Pure, like
-/// all that decides; timeouts, TLS and secrets live once, in `send.rs`.
+/// all that decides: the time, and what randomness it needs, were given to it when it was opened;
+/// timeouts, TLS and secrets live once, in `send.rs`.
 pub trait Notifier: Send + Sync {
-    /// The message in this channel's words; the same for every attempt at it.
-    fn request(&self, message: &Message) -> Request;
+    /// What this kind of channel declares about itself.
+    fn declared(&self) -> &'static Declared;
 
-    /// What an answer means. `status` is the code of HTTP or SMTP; `body` is the beginning of the
-    /// answer, which may have broken off.
-    fn verdict(&self, status: u16, body: &str) -> Verdict;
+    /// Whom the far side must be asked for one by one, so that those who were reached are not told
+    /// twice; one empty name where it takes all at once.
+    fn parts(&self) -> Vec<String> {
+        vec![String::new()]
+    }
+
+    /// The message in this channel's words.
+    fn request(&self, message: &Message, to: To<'_>) -> Request;
+
+    /// What tells the far side that somebody has taken the incident on; `None` if it has no word for it.
+    fn acknowledge(&self, _message: &Message) -> Option<Request> {
+        None
+    }
+
+    /// What an answer means. `status` is the code of HTTP or SMTP or of a program's end; `body` is the
+    /// beginning of the answer, which may have broken off.
+    fn verdict(&self, status: u16, body: &str) -> Judged {
+        self.declared().answers.judge(status, body)
+    }
+}
+
+/// What a request depends on besides the message.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct To<'a> {
+    /// Which of [`Notifier::parts`].
+    pub part: &'a str,
+    /// By what the far side knows the earlier message of the incident, if one went there.
+    pub handle: Option<&'a str>,
+    /// What came of logging in, where the channel must.
+    pub token: &'a str,
 }
 
 /// What goes over the wire.
@@ -33,6 +66,15 @@ pub enum Request {
         headers: Vec<(&'static str, String)>,
         /// The body.
         body: Vec<u8>,
+    },
+    /// A program, without a shell.
+    Run {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Its environment besides `PATH` and `HOME`.
+        env: Vec<(String, Secret)>,
+        /// Its standard input.
+        input: Vec<u8>,
     },
     /// A mail.
     Mail {
@@ -66,6 +108,8 @@ pub enum Verdict {
     Retry(Option<&'static str>),
     /// It will never work like this; the word says what to do about it.
     Rejected(Option<&'static str>),
+    /// This recipient is no more, which does not concern the others.
+    Gone(Option<&'static str>),
 }
 
 impl Verdict {
@@ -82,6 +126,15 @@ impl Verdict {
         }
     }
 
+    /// Our word on it, if there is one.
+    #[must_use]
+    pub fn word(&self) -> Option<&'static str> {
+        match self {
+            Verdict::Accepted => None,
+            Verdict::Retry(word) | Verdict::Rejected(word) | Verdict::Gone(word) => *word,
+        }
+    }
+
     /// By SMTP's classes: 2xx accepted; 4xx retry; everything else rejected.
     #[must_use]
     pub fn from_smtp(status: u16) -> Verdict {
@@ -94,10 +147,23 @@ impl Verdict {
 }
 
 /// What channels may know of the installation.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Context {
     /// Where people look at incidents, without a `/` at the end; empty if unknown.
     pub(crate) external_url: String,
+    /// The time of the attempt, for signatures.
+    pub(crate) now: Time,
+    /// Expands templates.
+    pub(crate) render: Option<Render>,
+    /// What the ledger should know about the making of the request.
+    pub(crate) notes: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Context {
+    /// The notes so far, each once.
+    pub(crate) fn taken_notes(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A channel as configured.
@@ -114,18 +180,43 @@ pub(crate) struct Open {
     pub(crate) reach: Reach,
     /// What must not be shown, whoever says it.
     pub(crate) secrets: Vec<Secret>,
+    /// Where to get a token first, for channels that must log in.
+    pub(crate) login: Option<Login>,
+}
+
+impl Open {
+    pub(crate) fn of(
+        notifier: impl Notifier + 'static,
+        reach: Reach,
+        secrets: Vec<Secret>,
+    ) -> Open {
+        Open { notifier: Box::new(notifier), reach, secrets, login: None }
+    }
+}
+
+/// Getting a token that serves for a while.
+pub(crate) struct Login {
+    /// A GET of this, which holds the credentials.
+    pub(crate) url: Secret,
+    /// Which answer has the token, by `handle_at`.
+    pub(crate) answers: &'static Answers,
 }
 
 /// How to get to the far side.
 pub(crate) enum Reach {
     Http(HttpReach),
     Smtp(SmtpReach),
+    /// A program of this host, which may take so long.
+    Run(std::time::Duration),
 }
 
 macro_rules! channels {
     ($($(#[$doc:meta])* $kind:literal in $key:ident: $config:ty;)*) => {
         /// The kinds of channels, as they stand in channel names such as `ops/webhook[0]`.
         pub const CHANNELS: &[&str] = &[$($kind),*];
+
+        /// What each of [`CHANNELS`] declares about itself, in the same order.
+        pub const DECLARED: &[&Declared] = &[$(&<$config>::DECLARED),*];
 
         /// One entry of `receivers`: Alertmanager's keys, and when to tell it.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,6 +251,36 @@ channels! {
     "webhook" in webhook_configs: crate::webhook::WebhookConfig;
     /// Mail.
     "email" in email_configs: crate::mail::EmailConfig;
+    /// Slack.
+    "slack" in slack_configs: crate::slack::SlackConfig;
+    /// Microsoft Teams, by workflows.
+    "msteamsv2" in msteamsv2_configs: crate::msteams::MsTeamsConfig;
+    /// Discord.
+    "discord" in discord_configs: crate::discord::DiscordConfig;
+    /// Telegram.
+    "telegram" in telegram_configs: crate::telegram::TelegramConfig;
+    /// PagerDuty.
+    "pagerduty" in pagerduty_configs: crate::pagerduty::PagerDutyConfig;
+    /// ntfy.
+    "ntfy" in ntfy_configs: crate::ntfy::NtfyConfig;
+    /// Browsers that subscribed.
+    "web_push" in web_push_configs: crate::web_push::WebPushConfig;
+    /// Text messages by Twilio.
+    "twilio" in twilio_configs: crate::twilio::TwilioConfig;
+    /// Text messages by Aliyun.
+    "aliyun_sms" in aliyun_sms_configs: crate::aliyun::AliyunSmsConfig;
+    /// Text messages by Tencent.
+    "tencent_sms" in tencent_sms_configs: crate::tencent::TencentSmsConfig;
+    /// Robots of DingTalk.
+    "dingtalk" in dingtalk_configs: crate::dingtalk::DingTalkConfig;
+    /// Robots of Feishu and Lark.
+    "feishu" in feishu_configs: crate::feishu::FeishuConfig;
+    /// Robots of WeCom.
+    "wecom" in wecom_configs: crate::wecom::WeComConfig;
+    /// Applications of WeCom.
+    "wechat" in wechat_configs: crate::wechat::WeChatConfig;
+    /// Programs of this host.
+    "exec" in exec_configs: crate::exec::ExecConfig;
 }
 
 impl ReceiverConfig {

@@ -157,7 +157,7 @@ pub(crate) struct Place {
     pub(crate) host: String,
     pub(crate) port: u16,
     /// For the `Host` header.
-    authority: String,
+    pub(crate) authority: String,
     /// User information of the URL.
     user: Option<String>,
     path: String,
@@ -198,8 +198,24 @@ pub(crate) async fn post(
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 ) -> Result<Answer, String> {
+    ask(reach, hyper::Method::POST, url, headers, body).await
+}
+
+/// Asks once for what a URL has.
+pub(crate) async fn get(reach: &HttpReach, url: &Secret) -> Result<Answer, String> {
+    ask(reach, hyper::Method::GET, url, Vec::new(), Vec::new()).await
+}
+
+async fn ask(
+    reach: &HttpReach,
+    method: hyper::Method,
+    url: &Secret,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+) -> Result<Answer, String> {
     let place = place(url.expose())?;
-    let request = request(reach, &place, headers, body)?;
+    let mut request = request(reach, &place, headers, body)?;
+    *request.method_mut() = method;
     let at = format!("{}:{}", place.host, place.port);
     let deadline = Instant::now() + reach.timeout;
     let late = |doing: &str| format!("{at}: {doing} took longer than {:?}", reach.timeout);
@@ -235,15 +251,18 @@ fn request(
     let mut request = hyper::Request::post(place.path.as_str())
         .header("host", &place.authority)
         .header("user-agent", concat!("daruma/", env!("CARGO_PKG_VERSION")));
-    if let Some(authorization) = &reach.authorization {
+    if headers.iter().any(|(name, _)| *name == "authorization") {
+        // The channel's own.
+    } else if let Some(authorization) = &reach.authorization {
         request = request.header("authorization", secret(authorization.expose())?);
     } else if let Some(user) = &place.user {
         let words = base64(percent_decoded(user).as_bytes());
         request = request.header("authorization", secret(&format!("Basic {words}"))?);
     }
     for (name, value) in headers {
-        let value = HeaderValue::from_str(&value)
+        let mut value = HeaderValue::from_str(&value)
             .map_err(|_| format!("the header {name} holds a character no header can carry"))?;
+        value.set_sensitive(name == "authorization");
         request = request.header(HeaderName::from_static(name), value);
     }
     request.body(Full::new(Bytes::from(body))).map_err(|_| "`url` cannot be asked for".to_owned())

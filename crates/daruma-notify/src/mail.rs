@@ -14,7 +14,8 @@ use lettre::message::header::{self, HeaderName, HeaderValue, Headers};
 use lettre::message::{Mailbox, Mailboxes, MultiPart, SinglePart};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::channel::{Channel, Context, Notifier, Open, Reach, Request, Verdict};
+use crate::channel::{Channel, Context, Notifier, Open, Reach, Request, To};
+use crate::declared::{Answers, Declared, Limit, Protocol, Receipts, Unit};
 use crate::secret::{Secret, at_most_one};
 use crate::smtp::{Server, SmtpReach};
 use crate::text::{html, line};
@@ -166,6 +167,20 @@ impl EmailConfig {
         true
     }
 
+    pub(crate) const DECLARED: Declared = Declared {
+        kind: "email",
+        auth: "`AUTH PLAIN` or `LOGIN`, over TLS",
+        limits: &[
+            Limit::of("subject", 200, Unit::Chars),
+            Limit::of("text", TEXT_BYTES_MAX, Unit::Bytes),
+        ],
+        pace: &[],
+        answers: Answers { protocol: Protocol::Smtp, ..Answers::HTTP },
+        deduplicates: Some("Message-ID"),
+        edits: false,
+        receipts: Receipts::None,
+    };
+
     fn recipients(&self) -> Result<Mailboxes, String> {
         let all: Mailboxes = self.to.parse().map_err(|_| {
             format!(
@@ -269,7 +284,7 @@ impl Channel for EmailConfig {
             with_text: self.text.is_none(),
             external_url: context.external_url.clone(),
         };
-        Ok(Open { notifier: Box::new(notifier), reach: Reach::Smtp(reach), secrets })
+        Ok(Open::of(notifier, Reach::Smtp(reach), secrets))
     }
 }
 
@@ -299,7 +314,11 @@ struct Mail {
 }
 
 impl Notifier for Mail {
-    fn request(&self, message: &Message) -> Request {
+    fn declared(&self) -> &'static Declared {
+        &EmailConfig::DECLARED
+    }
+
+    fn request(&self, message: &Message, _to: To<'_>) -> Request {
         let domain = self.from.email.domain();
         let thread =
             format!("<daruma.incident.{}.{}@{domain}>", message.incident, self.from.email.user());
@@ -346,10 +365,6 @@ impl Notifier for Mail {
         });
         let to = self.to.iter().map(|mailbox| mailbox.email.clone()).collect();
         Request::Mail { from: self.from.email.clone(), to, bytes }
-    }
-
-    fn verdict(&self, status: u16, _body: &str) -> Verdict {
-        Verdict::from_smtp(status)
     }
 }
 

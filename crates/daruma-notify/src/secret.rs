@@ -60,6 +60,22 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// The one of `value`, `file` and the environment variable `env` that is set, read now.
+    pub(crate) fn of_three(
+        value: Option<&Secret>,
+        file: Option<&Path>,
+        env: Option<&str>,
+    ) -> Result<Option<Secret>, String> {
+        let Some(name) = env else { return Secret::either(value, file) };
+        match std::env::var(name) {
+            Ok(text) if !text.is_empty() => Ok(Some(Secret(text))),
+            Ok(_) => Err(format!("the environment variable {name} is empty")),
+            Err(_) => Err(format!("the environment variable {name} is not set, or is no text")),
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<secret>")
@@ -80,6 +96,15 @@ pub(crate) fn at_most_one<A, B>(
 ) -> Result<(), String> {
     if value.is_some() && file.is_some() {
         return Err(format!("at most one of `{name}` and `{name}_file` may be set"));
+    }
+    Ok(())
+}
+
+/// Refuses more than one of a triple such as `token`, `token_file` and `token_env`.
+pub(crate) fn one_of_three(name: &str, set: [bool; 3]) -> Result<(), String> {
+    if set.iter().filter(|set| **set).count() > 1 {
+        let words = "at most one of them may be set";
+        return Err(format!("`{name}`, `{name}_file`, `{name}_env`: {words}"));
     }
     Ok(())
 }

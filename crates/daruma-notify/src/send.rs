@@ -2,23 +2,31 @@
 //! judges the answer, and the ledger gets the far side's own words.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daruma_model::{Attempt, AttemptOutcome, Clock, Message, MessageStatus, Span, Time};
 use tokio::time::Instant;
 
-use crate::channel::{Channel, Context, Open, Reach, ReceiverConfig, Request, Verdict};
-use crate::http;
+use crate::channel::{Channel, Context, Login, Open, Reach, ReceiverConfig, Request, To, Verdict};
+use crate::declared::Judged;
+use crate::http::{self, HttpReach};
+use crate::pace::Pace;
+use crate::secret::Secret;
+use crate::sign::sha256_hex;
 use crate::smtp::{self, Heard, SmtpReach};
-use crate::text::{line, said};
+use crate::text::{line, said, shapes};
+use crate::trial::trial_message;
+use crate::words::Render;
 
 /// How long an attempt over HTTP may take unless its channel says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// A far side may ask for a pause, not for silence for ever.
 const RETRY_AFTER_MAX: Span = Span::hours(6);
-/// Messages of which it is remembered who has them already.
-const PARTIAL_MAX: usize = 1000;
+/// Entries of each table of what is remembered.
+const REMEMBERED_MAX: usize = 1000;
+/// An attempt waits so long for its place in line; for a later place the outbox waits.
+const PLACE_WAIT_MAX: Span = Span::secs(60);
 
 /// Brings messages to the channels of receivers, one attempt at a time.
 pub struct Sender {
@@ -26,8 +34,26 @@ pub struct Sender {
     channels: BTreeMap<String, Box<dyn Channel>>,
     clock: Clock,
     context: Context,
-    /// By channel and message: recipients whom an attempt reached that failed for others.
-    reached: Mutex<BTreeMap<(u64, String), BTreeSet<String>>>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What one attempt leaves for the next. Nothing that must survive: losing it costs a repetition.
+#[derive(Default)]
+struct Memory {
+    /// By message and channel: recipients whom an attempt reached that failed for others.
+    reached: BTreeMap<(u64, String), BTreeSet<String>>,
+    /// By incident and channel: by what the far side knows the message to change.
+    handles: BTreeMap<(u64, String), String>,
+    /// By account at the far side: how fast it may be told.
+    paces: BTreeMap<String, Pace>,
+    /// By login: the token.
+    tokens: BTreeMap<String, Secret>,
+}
+
+fn bounded<K: Ord, V>(table: &mut BTreeMap<K, V>) {
+    while table.len() > REMEMBERED_MAX {
+        table.pop_first();
+    }
 }
 
 /// Why receivers cannot be used together.
@@ -65,8 +91,22 @@ impl Sender {
             }
         }
         let channels = receivers.iter().cloned().flat_map(ReceiverConfig::opened).collect();
-        let (context, reached) = (Context::default(), Mutex::default());
-        Ok(Sender { receivers, channels, clock, context, reached })
+        let (context, memory) = (Context::default(), Arc::default());
+        Ok(Sender { receivers, channels, clock, context, memory })
+    }
+
+    /// Expands the templates of receivers; without it those that hold `{{` give way to built-in words.
+    #[must_use]
+    pub fn with_render(mut self, render: Render) -> Sender {
+        self.context.render = Some(render);
+        self
+    }
+
+    /// Goes on where `earlier` is: who was reached, which messages can be changed, and places in line.
+    #[must_use]
+    pub fn in_place_of(mut self, earlier: &Sender) -> Sender {
+        self.memory = Arc::clone(&earlier.memory);
+        self
     }
 
     /// Where people look at incidents, such as `https://daruma.example.org`: messages link there.
@@ -88,30 +128,77 @@ impl Sender {
             .collect()
     }
 
-    /// What would keep a channel from sending now (a secret file that cannot be read), one sentence
-    /// each, naming the channel. Reads files, reaches nobody.
+    /// What would keep a channel from sending now (a secret file that cannot be read), or from sending
+    /// the configuration's own words, one sentence each, naming the channel. Reads files, reaches nobody.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let opened =
-            self.channels.iter().map(|(name, channel)| (name, channel.open(&self.context)));
-        opened.filter_map(|(name, open)| open.err().map(|why| format!("{name}: {why}"))).collect()
+        let mut all = Vec::new();
+        for (name, channel) in &self.channels {
+            let context = self.context_at((self.clock)());
+            match channel.open(&context) {
+                Err(why) => all.push(format!("{name}: {why}")),
+                Ok(open) => {
+                    let message = trial_message(name, MessageStatus::Firing, context.now);
+                    for part in open.notifier.parts().iter().take(1) {
+                        let to = To { part, ..To::default() };
+                        drop(open.notifier.request(&message, to));
+                    }
+                    all.extend(context.taken_notes().into_iter().map(|n| format!("{name}: {n}")));
+                }
+            }
+        }
+        all
+    }
+
+    /// Sends a message that says it is a test, and returns the line for the ledger. `status` is
+    /// `Firing`, and then `Resolved` for channels that keep an incident open (PagerDuty).
+    pub async fn send_test(&self, channel: &str, status: MessageStatus) -> Attempt {
+        self.send(&trial_message(channel, status, (self.clock)()), 1).await
+    }
+
+    /// Tells the far side of `message` that somebody has taken the incident on; `None` if its channel
+    /// has no word for that.
+    pub async fn acknowledge(&self, message: &Message) -> Option<Attempt> {
+        let (at, begun) = ((self.clock)(), Instant::now());
+        let context = self.context_at(at);
+        let open = self.channels.get(&message.channel)?.open(&context);
+        let outcome = match open {
+            Err(why) => Outcome::of(AttemptOutcome::Retry, line(&why, 500)),
+            Ok(open) => {
+                let (Reach::Http(reach), Some(Request::Post { url, headers, body })) =
+                    (&open.reach, open.notifier.acknowledge(message))
+                else {
+                    return None;
+                };
+                let mut outcome = match http::post(reach, &url, headers, body).await {
+                    Ok(answer) => {
+                        let judged = open.notifier.verdict(answer.status, &answer.body);
+                        judged_answer(&answer, &judged, at).into_outcome()
+                    }
+                    Err(why) => Outcome::of(AttemptOutcome::Retry, why),
+                };
+                outcome.said = said(&outcome.said, &shapes(&open.secrets));
+                outcome
+            }
+        };
+        Some(outcome.dated(message.id, 1, at, begun))
+    }
+
+    fn context_at(&self, now: Time) -> Context {
+        Context { now, notes: Arc::default(), ..self.context.clone() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One attempt at `message` over its channel, the `number`th. Takes at most the channel's timeout
-    /// (for mail: of each server); never panics, never retries.
+    /// (for mail: of each server; where recipients are asked one by one: for each) and a minute of
+    /// waiting for a place in line; never panics, never retries.
     pub async fn send(&self, message: &Message, number: u32) -> Attempt {
         let (at, begun) = ((self.clock)(), Instant::now());
         let outcome = self.attempt(message, at).await;
-        let took = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Attempt {
-            message: message.id,
-            number,
-            at,
-            took: Span::millis(took),
-            outcome: outcome.verdict,
-            said: outcome.said,
-            retry_after: outcome.retry_after,
-        }
+        outcome.dated(message.id, number, at, begun)
     }
 
     async fn attempt(&self, message: &Message, now: Time) -> Outcome {
@@ -124,28 +211,197 @@ impl Sender {
             let words = "not sent: `send_resolved` is false for this channel".to_owned();
             return Outcome::of(AttemptOutcome::Accepted, words);
         }
-        let Open { notifier, reach, secrets } = match channel.open(&self.context) {
+        let context = self.context_at(now);
+        let mut open = match channel.open(&context) {
             Ok(open) => open,
             // A file may be in the middle of its rotation.
             Err(why) => return Outcome::of(AttemptOutcome::Retry, line(&why, 500)),
         };
-        let judge = |status: u16, body: &str| notifier.verdict(status, body);
-        let mut outcome = match (notifier.request(message), reach) {
+        let mut outcome = match self.logged_in(&mut open, now).await {
+            Ok(token) => self.parts(message, &open, &token, now).await,
+            Err(outcome) => outcome,
+        };
+        for note in context.taken_notes() {
+            outcome.said.push_str("; ");
+            outcome.said.push_str(&note);
+        }
+        outcome.said = said(&outcome.said, &shapes(&open.secrets));
+        outcome
+    }
+
+    /// The token of a channel that must log in: the one at hand, or a new one.
+    async fn logged_in(&self, open: &mut Open, now: Time) -> Result<Secret, Outcome> {
+        let (Some(Login { url, answers }), Reach::Http(reach)) = (&open.login, &open.reach) else {
+            return Ok(Secret::default());
+        };
+        let key = sha256_hex(url.expose().as_bytes());
+        let known = self.memory().tokens.get(&key).cloned();
+        let token = match known {
+            Some(token) => token,
+            None => {
+                let answer = http::get(reach, url)
+                    .await
+                    .map_err(|why| Outcome::of(AttemptOutcome::Retry, format!("login: {why}")))?;
+                let judged = answers.judge(answer.status, &answer.body);
+                let Some(token) = judged.handle.clone().map(Secret::new) else {
+                    let mut outcome = judged_answer(&answer, &judged, now).into_outcome();
+                    if outcome.verdict == AttemptOutcome::Accepted {
+                        outcome.verdict = AttemptOutcome::Retry;
+                    }
+                    outcome.said = format!("login: {}", outcome.said);
+                    return Err(outcome);
+                };
+                let mut memory = self.memory();
+                memory.tokens.insert(key, token.clone());
+                bounded(&mut memory.tokens);
+                token
+            }
+        };
+        open.secrets.push(token.clone());
+        Ok(token)
+    }
+
+    /// Asks for each part that was not reached yet.
+    async fn parts(&self, message: &Message, open: &Open, token: &Secret, now: Time) -> Outcome {
+        let key = (message.id, message.channel.clone());
+        let mut have = self.memory().reached.get(&key).cloned().unwrap_or_default();
+        let parts = open.notifier.parts();
+        let mut outcomes: Vec<(Verdict, String)> = Vec::new();
+        let mut retry_after = None;
+        for part in parts.iter().filter(|part| !have.contains(*part)).cloned().collect::<Vec<_>>() {
+            let one = self.part(message, open, token, &part, now).await;
+            if one.verdict == Verdict::Accepted {
+                have.insert(part.clone());
+            }
+            retry_after = retry_after.max(one.retry_after);
+            let words = if part.is_empty() { one.said } else { format!("{part}: {}", one.said) };
+            outcomes.push((one.verdict, words));
+        }
+        // Whoever can still be reached is worth another attempt; whoever cannot makes it known. Those
+        // who left count only if nobody is left.
+        let any = |is: fn(&Verdict) -> bool| outcomes.iter().any(|(verdict, _)| is(verdict));
+        let verdict = if any(|verdict| matches!(verdict, Verdict::Retry(_))) {
+            AttemptOutcome::Retry
+        } else if any(|verdict| matches!(verdict, Verdict::Rejected(_))) || have.is_empty() {
+            AttemptOutcome::Rejected
+        } else {
+            AttemptOutcome::Accepted
+        };
+        let mut memory = self.memory();
+        if verdict == AttemptOutcome::Retry && !have.is_empty() {
+            memory.reached.insert(key, have);
+            bounded(&mut memory.reached);
+        } else {
+            memory.reached.remove(&key);
+        }
+        // The failures first, since the ledger keeps the beginning.
+        outcomes.sort_by_key(|(verdict, _)| *verdict == Verdict::Accepted);
+        let said = outcomes.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join("; ");
+        Outcome { verdict, said, retry_after }
+    }
+
+    async fn part(
+        &self,
+        message: &Message,
+        open: &Open,
+        token: &Secret,
+        part: &str,
+        now: Time,
+    ) -> Part {
+        let rates = open.notifier.declared().pace;
+        let account = account(message, open);
+        let wait = {
+            let mut memory = self.memory();
+            let pace = memory.paces.entry(account.clone()).or_default();
+            let wait = pace.reserve(rates, (self.clock)());
+            if wait > PLACE_WAIT_MAX {
+                pace.give_back();
+                let words = "held back: the vendor takes no more messages at this time".to_owned();
+                return Part {
+                    verdict: Verdict::Retry(None),
+                    said: words,
+                    retry_after: Some(wait),
+                };
+            }
+            bounded(&mut memory.paces);
+            wait
+        };
+        if wait > Span::ZERO {
+            tokio::time::sleep(wait.to_std()).await;
+        }
+        let about = (message.incident, message.channel.clone());
+        let handle = self.memory().handles.get(&about).cloned();
+        let to = To { part, handle: handle.as_deref(), token: token.expose() };
+        match (open.notifier.request(message, to), &open.reach) {
             (Request::Post { url, headers, body }, Reach::Http(reach)) => {
-                match http::post(&reach, &url, headers, body).await {
-                    Ok(answer) => judged(&answer, judge, now),
-                    Err(why) => Outcome::of(AttemptOutcome::Retry, why),
+                let answer = match post(reach, &url, headers, body).await {
+                    Ok(answer) => answer,
+                    Err(part) => return part,
+                };
+                let judged = open.notifier.verdict(answer.status, &answer.body);
+                let part = judged_answer(&answer, &judged, now);
+                self.learn(message, open, &account, &judged, part.retry_after);
+                part
+            }
+            (Request::Run { argv, env, input }, Reach::Run(timeout)) => {
+                match crate::exec::run(&argv, &env, input, *timeout).await {
+                    Ok((status, words)) => {
+                        let verdict = open.notifier.verdict(status, &words).verdict;
+                        let said = match verdict.word() {
+                            Some(word) => format!("exit {status}; {word}: {words}"),
+                            None => format!("exit {status}: {words}"),
+                        };
+                        Part { verdict, said, retry_after: None }
+                    }
+                    Err(why) => {
+                        Part { verdict: Verdict::Retry(None), said: why, retry_after: None }
+                    }
                 }
             }
             (Request::Mail { from, to, bytes }, Reach::Smtp(reach)) => {
-                self.mail(message, &reach, &from, &to, &bytes, judge).await
+                let judge = |status: u16, body: &str| open.notifier.verdict(status, body).verdict;
+                let outcome = self.mail(message, reach, &from, &to, &bytes, judge).await;
+                let verdict = match outcome.verdict {
+                    AttemptOutcome::Accepted => Verdict::Accepted,
+                    AttemptOutcome::Retry => Verdict::Retry(None),
+                    AttemptOutcome::Rejected => Verdict::Rejected(None),
+                };
+                Part { verdict, said: outcome.said, retry_after: outcome.retry_after }
             }
-            (Request::Post { .. }, Reach::Smtp(_)) | (Request::Mail { .. }, Reach::Http(_)) => {
-                Outcome::of(AttemptOutcome::Rejected, "the channel mixes mail and HTTP".to_owned())
+            _ => {
+                let words = "the channel mixes protocols".to_owned();
+                Part { verdict: Verdict::Rejected(None), said: words, retry_after: None }
             }
-        };
-        outcome.said = said(&outcome.said, &secrets);
-        outcome
+        }
+    }
+
+    /// What an answer teaches for the next request.
+    fn learn(
+        &self,
+        message: &Message,
+        open: &Open,
+        account: &str,
+        judged: &Judged,
+        wait: Option<Span>,
+    ) {
+        let mut memory = self.memory();
+        if let Some(wait) = wait {
+            let until = (self.clock)() + wait;
+            memory.paces.entry(account.to_owned()).or_default().pause(until);
+        }
+        if judged.stale
+            && let Some(login) = &open.login
+        {
+            memory.tokens.remove(&sha256_hex(login.url.expose().as_bytes()));
+        }
+        let about = (message.incident, message.channel.clone());
+        let over = message.status == MessageStatus::Resolved && judged.verdict == Verdict::Accepted;
+        if judged.anew || over {
+            memory.handles.remove(&about);
+        } else if let (true, Some(handle)) = (open.notifier.declared().edits, &judged.handle) {
+            memory.handles.insert(about, handle.clone());
+            bounded(&mut memory.handles);
+        }
     }
 
     async fn mail(
@@ -157,9 +413,9 @@ impl Sender {
         bytes: &[u8],
         judge: impl Fn(u16, &str) -> Verdict,
     ) -> Outcome {
-        let key = (message.id, message.channel.clone());
-        let reached = || self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        let have = reached().get(&key).cloned().unwrap_or_default();
+        // Beside the channel's one nameless part, which is kept under the channel's own name.
+        let key = (message.id, format!("{} recipients", message.channel));
+        let have = self.memory().reached.get(&key).cloned().unwrap_or_default();
         let left: Vec<_> =
             to.iter().filter(|to| !have.contains(&to.to_string())).cloned().collect();
         let heeded = smtp::deliver(reach, from, &left, bytes).await;
@@ -197,12 +453,10 @@ impl Sender {
             .into_iter()
             .find(|worst| outcomes.contains(worst))
             .unwrap_or(AttemptOutcome::Accepted);
-        let mut reached = reached();
+        let reached = &mut self.memory().reached;
         if outcome == AttemptOutcome::Retry && !now_have.is_empty() {
             reached.insert(key, now_have);
-            while reached.len() > PARTIAL_MAX {
-                reached.pop_first();
-            }
+            bounded(reached);
         } else {
             reached.remove(&key);
         }
@@ -214,24 +468,66 @@ impl Outcome {
     fn of(verdict: AttemptOutcome, said: String) -> Outcome {
         Outcome { verdict, said, retry_after: None }
     }
+
+    fn dated(self, message: u64, number: u32, at: Time, begun: Instant) -> Attempt {
+        let took = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Attempt {
+            message,
+            number,
+            at,
+            took: Span::millis(took),
+            outcome: self.verdict,
+            said: self.said,
+            retry_after: self.retry_after,
+        }
+    }
+}
+
+/// What came of asking for one part.
+struct Part {
+    verdict: Verdict,
+    said: String,
+    retry_after: Option<Span>,
+}
+
+impl Part {
+    fn into_outcome(self) -> Outcome {
+        let verdict = outcome(&self.verdict);
+        Outcome { verdict, said: self.said, retry_after: self.retry_after }
+    }
 }
 
 fn outcome(verdict: &Verdict) -> AttemptOutcome {
     match verdict {
         Verdict::Accepted => AttemptOutcome::Accepted,
         Verdict::Retry(_) => AttemptOutcome::Retry,
-        Verdict::Rejected(_) => AttemptOutcome::Rejected,
+        Verdict::Rejected(_) | Verdict::Gone(_) => AttemptOutcome::Rejected,
     }
 }
 
-fn judged(answer: &http::Answer, judge: impl Fn(u16, &str) -> Verdict, now: Time) -> Outcome {
-    let verdict = judge(answer.status, &answer.body);
-    let ours = match verdict {
-        Verdict::Accepted => None,
-        Verdict::Retry(word) | Verdict::Rejected(word) => word,
-    };
+/// Who we are to the far side, as far as it counts how much we say.
+fn account(message: &Message, open: &Open) -> String {
+    let mut words: Vec<&str> = open.secrets.iter().map(Secret::expose).collect();
+    if words.is_empty() {
+        words.push(&message.channel);
+    }
+    let kind = open.notifier.declared().kind;
+    format!("{kind} {}", &sha256_hex(words.join("\n").as_bytes())[..16])
+}
+
+async fn post(
+    reach: &HttpReach,
+    url: &Secret,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+) -> Result<http::Answer, Part> {
+    let lost = |why| Part { verdict: Verdict::Retry(None), said: why, retry_after: None };
+    http::post(reach, url, headers, body).await.map_err(lost)
+}
+
+fn judged_answer(answer: &http::Answer, judged: &Judged, now: Time) -> Part {
     let mut words = format!("{} {}", answer.status, answer.reason);
-    for more in [ours, answer.cut].into_iter().flatten() {
+    for more in [judged.verdict.word(), answer.cut].into_iter().flatten() {
         words.push_str("; ");
         words.push_str(more);
     }
@@ -239,10 +535,10 @@ fn judged(answer: &http::Answer, judge: impl Fn(u16, &str) -> Verdict, now: Time
         words.push_str(": ");
         words.push_str(&answer.body);
     }
-    let verdict = outcome(&verdict);
     let asked = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
-    let retry_after = asked.filter(|_| verdict == AttemptOutcome::Retry);
-    Outcome { verdict, said: words, retry_after }
+    let asked = asked.max(judged.wait.map(|wait| wait.min(RETRY_AFTER_MAX)));
+    let retry_after = asked.filter(|_| matches!(judged.verdict, Verdict::Retry(_)));
+    Part { verdict: judged.verdict.clone(), said: words, retry_after }
 }
 
 /// `Retry-After`: seconds, or a date; at most six hours.

@@ -23,13 +23,79 @@ pub fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
 /// What the header `X-Daruma-Signature` holds: `sha256=` and the HMAC of the body in lowercase hex.
 #[must_use]
 pub fn signature(key: &[u8], body: &[u8]) -> String {
+    format!("sha256={}", hex(&hmac_sha256(key, body)))
+}
+
+/// Lowercase hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    let mut text = String::from("sha256=");
-    for byte in hmac_sha256(key, body) {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+/// SHA-256 in lowercase hex.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// All but RFC 3986's unreserved characters as `%XX`.
+pub(crate) fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte));
+            }
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Base64 for URLs, without padding (RFC 4648, section 5).
+pub(crate) fn base64url(bytes: &[u8]) -> String {
+    base64(bytes).replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned()
+}
+
+/// Reads base64 of either alphabet, padded or not; `None` for anything else.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let (mut out, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 0xff) as u8);
+        }
+    }
+    (count < 6).then_some(out)
+}
+
+/// What Twilio signs its callbacks with (`X-Twilio-Signature`): `url` as Twilio was told it, and the
+/// fields of the form. Compare in constant time.
+#[must_use]
+pub fn twilio_signature(token: &str, url: &str, fields: &[(&str, &str)]) -> String {
+    let mut sorted = fields.to_vec();
+    sorted.sort_unstable();
+    let mut text = url.to_owned();
+    for (name, value) in sorted {
+        text.push_str(name);
+        text.push_str(value);
+    }
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_bytes());
+    base64(ring::hmac::sign(&key, text.as_bytes()).as_ref())
 }
 
 /// Standard base64 with padding (RFC 4648).
@@ -83,6 +149,20 @@ mod tests {
         }
     }
 
+    /// From the vendor's documentation on securing callbacks.
+    #[test]
+    fn callbacks_of_twilio_are_signed_as_published() {
+        let fields = [
+            ("CallSid", "CA1234567890ABCDE"),
+            ("Caller", "+14158675309"),
+            ("Digits", "1234"),
+            ("From", "+14158675309"),
+            ("To", "+18005551212"),
+        ];
+        let url = "https://mycompany.com/myapp.php?foo=1&bar=2";
+        assert_eq!(twilio_signature("12345", url, &fields), "RSOYDt4T1cUTdK1PDd93/VVr8B8=");
+    }
+
     /// RFC 4648, section 10.
     #[test]
     fn base64_is_the_published_one() {
@@ -96,7 +176,11 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(base64(bytes.as_bytes()), want);
+            assert_eq!(from_base64(want).as_deref(), Some(bytes.as_bytes()));
         }
         assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+        assert_eq!(base64url(&[0xfb, 0xff, 0xbf, 0]), "-_-_AA");
+        assert_eq!(from_base64("-_-_AA"), Some(vec![0xfb, 0xff, 0xbf, 0]));
+        assert_eq!((from_base64("A"), from_base64("a b")), (None, None));
     }
 }

@@ -17,6 +17,24 @@ pub(crate) fn said(text: &str, secrets: &[Secret]) -> String {
     line(&text, SAID_CHARS_MAX)
 }
 
+/// Secrets in the shapes in which a far side may say them back: as they are, within a URL, within
+/// JSON, and in base64.
+pub(crate) fn shapes(secrets: &[Secret]) -> Vec<Secret> {
+    let mut all = Vec::new();
+    for secret in secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty()) {
+        let json = serde_json::Value::from(secret).to_string();
+        let json = json.trim_matches('"').to_owned();
+        let percent = crate::sign::percent(secret);
+        all.push(percent.replace("%20", "+"));
+        all.push(percent.to_lowercase());
+        all.push(json.replace('/', "\\/"));
+        all.extend([percent, json, crate::sign::base64(secret.as_bytes()), secret.to_owned()]);
+    }
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter().map(Secret::new).collect()
+}
+
 /// At most `chars_max` characters on one line; control characters become blanks, blanks do not pile up.
 pub(crate) fn line(text: &str, chars_max: usize) -> String {
     let mut line = String::new();

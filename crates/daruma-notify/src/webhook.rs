@@ -7,12 +7,14 @@ use daruma_model::{Labels, Message, MessageAlert, MessageStatus, Span, Time};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use crate::channel::{Channel, Context, Notifier, Open, Reach, Request, Verdict};
+use crate::channel::{Channel, Context, Notifier, Open, Reach, Request, To};
+use crate::declared::{Answers, Declared, Receipts};
 use crate::http::{HttpConfig, place};
 use crate::secret::{Secret, at_most_one};
 use crate::send::TIMEOUT;
 use crate::sign::signature;
 use crate::text::url_secrets;
+use crate::words::Template;
 
 /// One entry of `webhook_configs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,12 @@ pub struct WebhookConfig {
     /// The file that holds that key, read at each attempt.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// The body instead of Alertmanager's: a template in Go's language, whose result is sent as it is.
+    #[serde(default)]
+    pub body: Option<Template>,
+    /// The type of `body`.
+    #[serde(default = "WebhookConfig::content_type_default")]
+    pub content_type: String,
 }
 
 impl WebhookConfig {
@@ -50,7 +58,25 @@ impl WebhookConfig {
         true
     }
 
+    fn content_type_default() -> String {
+        "application/json".to_owned()
+    }
+
+    pub(crate) const DECLARED: Declared = Declared {
+        kind: "webhook",
+        auth: "as `http_config` says; HMAC-SHA256 of the body in `X-Daruma-Signature`",
+        limits: &[],
+        pace: &[],
+        answers: Answers::HTTP,
+        deduplicates: Some("X-Daruma-Key"),
+        edits: false,
+        receipts: Receipts::None,
+    };
+
     fn well_formed(&self) -> Result<(), String> {
+        if !self.content_type.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+            return Err("`content_type` is a type such as text/plain".to_owned());
+        }
         at_most_one("url", self.url.as_ref(), self.url_file.as_ref())?;
         at_most_one("secret", self.secret.as_ref(), self.secret_file.as_ref())?;
         match (&self.url, &self.url_file) {
@@ -89,38 +115,47 @@ impl Channel for WebhookConfig {
         secrets.extend(key.clone());
         let timeout = if self.timeout > Span::ZERO { self.timeout.to_std() } else { TIMEOUT };
         let reach = self.http_config.reach(timeout, &mut secrets)?;
-        let external_url = context.external_url.clone();
-        let notifier = Webhook { url, key, max_alerts: self.max_alerts, external_url };
-        Ok(Open { notifier: Box::new(notifier), reach: Reach::Http(reach), secrets })
+        let notifier = Webhook { url, key, config: self.clone(), context: context.clone() };
+        Ok(Open::of(notifier, Reach::Http(reach), secrets))
     }
 }
 
 struct Webhook {
     url: Secret,
     key: Option<Secret>,
-    max_alerts: usize,
-    external_url: String,
+    config: WebhookConfig,
+    context: Context,
 }
 
 impl Notifier for Webhook {
-    fn request(&self, message: &Message) -> Request {
-        let body = body(message, self.max_alerts, &self.external_url).to_string().into_bytes();
-        let mut headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("x-daruma-key", message.id.to_string()),
-        ];
+    fn declared(&self) -> &'static Declared {
+        &WebhookConfig::DECLARED
+    }
+
+    fn request(&self, message: &Message, _to: To<'_>) -> Request {
+        // What is inserted must not end the string of JSON it stands in.
+        let escape = |text: &str| {
+            let quoted = Value::from(text).to_string();
+            quoted[1..quoted.len() - 1].to_owned()
+        };
+        let own = self.context.own("body", self.config.body.as_ref(), message, escape);
+        let (body, kind) = match own {
+            Some(own) => (own, self.config.content_type.clone()),
+            None => (
+                body(message, self.config.max_alerts, &self.context.external_url).to_string(),
+                WebhookConfig::content_type_default(),
+            ),
+        };
+        let body = body.into_bytes();
+        let mut headers = vec![("content-type", kind), ("x-daruma-key", message.id.to_string())];
         if let Some(key) = &self.key {
             headers.push(("x-daruma-signature", signature(key.expose().as_bytes(), &body)));
         }
         Request::Post { url: self.url.clone(), headers, body }
     }
-
-    fn verdict(&self, status: u16, _body: &str) -> Verdict {
-        Verdict::from_status(status)
-    }
 }
 
-fn body(message: &Message, max_alerts: usize, external_url: &str) -> Value {
+pub(crate) fn body(message: &Message, max_alerts: usize, external_url: &str) -> Value {
     let kept = if max_alerts == 0 { message.alerts.len() } else { max_alerts };
     let alerts = &message.alerts[..kept.min(message.alerts.len())];
     let link = match external_url {

@@ -1,0 +1,167 @@
+//! Text messages by Twilio, one request per number. 201 means queued; what became of it is called back,
+//! signed ([`twilio_signature`](crate::twilio_signature)).
+
+use daruma_model::{Message, Span};
+
+use crate::channel::{Channel, Context, Notifier, Open, Request, To};
+use crate::config::{check_url, config, needed, needed_secret, there};
+use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit, plain};
+use crate::secret::Secret;
+use crate::sign::{base64, percent};
+use crate::sms::check_numbers;
+use crate::words::{Template, Words};
+
+/// What the vendor takes, whatever it costs.
+const BODY: Limit = Limit::of("body", 1600, Unit::Chars);
+/// What is sent unless `segments_max` says otherwise; each part is paid for.
+const PARTS: Limit = Limit::of("parts", 3, Unit::Segments);
+
+config! {
+    /// One entry of `twilio_configs`.
+    TwilioConfig;
+    secrets {
+        /// The account's token, or the secret of an API key.
+        auth_token, auth_token_file, auth_token_env;
+    }
+    fields {
+        /// Where the API is.
+        api_url: String = "https://api.twilio.com".to_owned();
+        /// The account, `AC…`.
+        account_sid: String = String::new();
+        /// The API key, `SK…`; left out: the account.
+        api_key: String = String::new();
+        /// The sender's number; exactly one of it and `messaging_service_sid`.
+        from: String = String::new();
+        /// The sender's service, `MG…`.
+        messaging_service_sid: String = String::new();
+        /// The numbers, such as `+15551234567`.
+        to: Vec<String> = Vec::new();
+        /// Instead of the built-in words.
+        message: Option<Template> = None;
+        /// Parts of a message, each of which is paid for.
+        segments_max: usize = PARTS.max;
+        /// Where the vendor tells what became of a message.
+        status_callback: String = String::new();
+    }
+}
+
+impl TwilioConfig {
+    pub(crate) const DECLARED: Declared = Declared {
+        kind: "twilio",
+        auth: "HTTP Basic with account and token",
+        limits: &[BODY, PARTS],
+        pace: &[Rate { count: 1, per: Span::secs(1) }],
+        answers: Answers {
+            statuses: &[201],
+            says: &[Says::Has("/sid")],
+            code_at: &["/code"],
+            codes: &[
+                Code("20429", Meaning::Later, ""),
+                Code("30001", Meaning::Later, "its queue is full"),
+                Code("20003", Meaning::Never, "set another `account_sid` or `auth_token`"),
+                Code("20404", Meaning::Never, "set another `account_sid`"),
+                Code("21211", Meaning::Never, "the number in `to` does not exist"),
+                Code("21212", Meaning::Never, "the number in `from` does not exist"),
+                Code("21408", Meaning::Never, "allow the number's country in the account"),
+                Code("21606", Meaning::Never, "`from` cannot send text messages"),
+                Code("21608", Meaning::Never, "a trial account sends to verified numbers only"),
+                Code("21610", Meaning::Gone, "the number's owner has unsubscribed (STOP)"),
+                Code("21614", Meaning::Never, "the number in `to` is no mobile number"),
+                Code("21617", Meaning::Never, "set a smaller `segments_max`"),
+            ],
+            handle_at: &["/sid"],
+            ..Answers::HTTP
+        },
+        deduplicates: None,
+        edits: false,
+        receipts: Receipts::Callback,
+    };
+
+    fn well_formed(&self) -> Result<(), String> {
+        let ways = [
+            self.auth_token.is_some(),
+            self.auth_token_file.is_some(),
+            self.auth_token_env.is_some(),
+        ];
+        needed_secret("auth_token", ways)?;
+        needed("account_sid", &self.account_sid)?;
+        if !self.account_sid.bytes().chain(self.api_key.bytes()).all(|b| b.is_ascii_alphanumeric())
+        {
+            return Err("`account_sid` and `api_key` are letters and digits".to_owned());
+        }
+        if self.from.is_empty() == self.messaging_service_sid.is_empty() {
+            return Err("exactly one of `from` and `messaging_service_sid` must be set".to_owned());
+        }
+        if !(1..=10).contains(&self.segments_max) {
+            return Err("`segments_max` is a number from 1 to 10".to_owned());
+        }
+        if !self.status_callback.is_empty() {
+            check_url("status_callback", &self.status_callback)?;
+        }
+        check_numbers("to", &self.to, false)?;
+        check_url("api_url", &self.api_url)
+    }
+}
+
+impl Channel for TwilioConfig {
+    fn send_resolved(&self) -> bool {
+        self.send_resolved
+    }
+
+    fn open(&self, context: &Context) -> Result<Open, String> {
+        let token = there("auth_token", self.auth_token()?)?;
+        let user = if self.api_key.is_empty() { &self.account_sid } else { &self.api_key };
+        let basic = Secret::new(base64(format!("{user}:{}", token.expose()).as_bytes()));
+        let mut secrets = vec![token, basic.clone()];
+        let reach = self.reach(&mut secrets)?;
+        let notifier = Twilio { config: self.clone(), context: context.clone(), basic };
+        Ok(Open::of(notifier, reach, secrets))
+    }
+}
+
+struct Twilio {
+    config: TwilioConfig,
+    context: Context,
+    basic: Secret,
+}
+
+impl Notifier for Twilio {
+    fn declared(&self) -> &'static Declared {
+        &TwilioConfig::DECLARED
+    }
+
+    fn parts(&self) -> Vec<String> {
+        self.config.to.clone()
+    }
+
+    fn request(&self, message: &Message, to: To<'_>) -> Request {
+        let config = &self.config;
+        let own = self.context.own("message", config.message.as_ref(), message, str::to_owned);
+        let text = own.unwrap_or_else(|| {
+            let words = Words::of(message, &self.context);
+            match words.link {
+                Some(link) => format!("{}\n{link}", words.title),
+                None => words.title,
+            }
+        });
+        let text = Limit { max: config.segments_max, ..PARTS }.fit(&BODY.fit(&text, plain), plain);
+        let sender = match config.from.as_str() {
+            "" => ("MessagingServiceSid", config.messaging_service_sid.as_str()),
+            from => ("From", from),
+        };
+        let mut fields = vec![("To", to.part), sender, ("Body", text.as_str())];
+        if !config.status_callback.is_empty() {
+            fields.push(("StatusCallback", config.status_callback.as_str()));
+        }
+        let pairs = fields.iter().map(|(name, value)| format!("{name}={}", percent(value)));
+        let (base, sid) = (config.api_url.trim_end_matches('/'), &config.account_sid);
+        Request::Post {
+            url: Secret::new(format!("{base}/2010-04-01/Accounts/{sid}/Messages.json")),
+            headers: vec![
+                ("content-type", "application/x-www-form-urlencoded".to_owned()),
+                ("authorization", format!("Basic {}", self.basic.expose())),
+            ],
+            body: pairs.collect::<Vec<_>>().join("&").into_bytes(),
+        }
+    }
+}
