@@ -215,6 +215,46 @@ fn everything_hostile_at_once_is_named_and_the_loop_goes_on() {
     assert!(held < RSS_MAX_KB, "it held {held} kB");
 }
 
+/// Goal: a wall clock that is set back neither stops the loop nor turns its time back. Method: the program
+/// runs under libfaketime, which sets the clock back by an hour while it works.
+#[test]
+fn a_clock_that_is_set_back_stops_nothing() {
+    let library = ["x86_64", "aarch64"]
+        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
+        .into_iter()
+        .find(|library| Path::new(library).exists());
+    let Some(library) = library else {
+        eprintln!("SKIPPED: libfaketime is not installed, the clock cannot be set back");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path());
+    let hook = Hook::start();
+    let (clock, file) = (dir.path().join("clock"), dir.path().join("daruma.yaml"));
+    std::fs::write(&clock, "+0").unwrap();
+    std::fs::write(&file, service.config(&hook.url)).unwrap();
+    let environment = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let arguments = ["--config", file.to_str().unwrap()];
+    let daruma = Daruma::within(&environment, &arguments, &dir.path().join("data"))
+        .unwrap_or_else(|said| panic!("{said}"));
+    let now = || daruma.view()["now"].as_i64().unwrap();
+    service.signal("KILL");
+    until("it is repaired", || (daruma.view()["healed_total"] == 1).then_some(()));
+    let before = now();
+    std::fs::write(&clock, "-3600").unwrap();
+    service.signal("KILL");
+    until("it is repaired again", || (daruma.view()["healed_total"] == 2).then_some(()));
+    assert!(now() >= before, "time went back from {before} to {}", now());
+    until("both ends are told", || {
+        (hook.titles().iter().filter(|(status, _)| status == "resolved").count() >= 2).then_some(())
+    });
+}
+
 /// Whether a process is there and not just waiting to be collected.
 fn alive(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))

@@ -38,7 +38,17 @@ impl Daruma {
 
     /// Starts it with arguments; what it said if it ends instead of running.
     pub fn with(arguments: &[&str], data: &Path) -> Result<Daruma, String> {
+        Daruma::within(&[], arguments, data)
+    }
+
+    /// Starts it in an environment.
+    pub fn within(
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+        data: &Path,
+    ) -> Result<Daruma, String> {
         let mut child = Command::new(program())
+            .envs(environment.iter().copied())
             .arg("run")
             .args(arguments)
             .args(["--listen", "127.0.0.1:0", "--data"])
