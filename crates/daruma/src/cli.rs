@@ -58,6 +58,9 @@ enum Verb {
     Run(Places),
     /// Find what will not work in a configuration, before it matters
     Check(Places),
+    /// Test rules and queries against written-down series
+    #[command(subcommand)]
+    Test(crate::testing::TestVerb),
     /// What is wrong now, and what is being done
     Status,
     /// Incidents
@@ -247,6 +250,7 @@ pub fn main() -> ExitCode {
     let code = match cli.command {
         Verb::Run(places) => crate::run::main(&places),
         Verb::Check(places) => crate::config::check_command(&places, style),
+        Verb::Test(verb) => crate::testing::main(&verb, style),
         Verb::Journal(verb) => crate::offline::journal(&verb, style),
         Verb::Demo { listen, once } => crate::demo::main(listen, once),
         Verb::DemoVictim { arguments } => crate::demo::victim(&arguments),
@@ -359,6 +363,7 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
             }
             Verb::Run(_)
             | Verb::Check(_)
+            | Verb::Test(_)
             | Verb::Journal(_)
             | Verb::Demo { .. }
             | Verb::DemoVictim { .. } => Ok(FAILED),

@@ -135,7 +135,19 @@ fn unknown(field: &str, expected: &[&'static str]) -> String {
     }
 }
 
-fn read(file: &Path) -> Result<String, ConfigError> {
+/// Reads a rule file.
+///
+/// # Errors
+/// As [`parse`].
+pub fn rule_groups(file: &Path, text: &str) -> Result<RuleGroups, ConfigError> {
+    parse(file, text)
+}
+
+/// The text of a file that is not too long.
+///
+/// # Errors
+/// It cannot be read, or is too long.
+pub fn read(file: &Path) -> Result<String, ConfigError> {
     let error = |said: String| ConfigError { file: file.to_owned(), place: None, said };
     let size =
         std::fs::metadata(file).map_err(|why| error(format!("cannot be read: {why}")))?.len();
@@ -200,7 +212,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
             warnings.push(format!("rule_files: no file fits {glob}"));
         }
         for file in found {
-            let rules = read(&file).and_then(|text| parse::<RuleGroups>(&file, &text));
+            let rules = read(&file).and_then(|text| rule_groups(&file, &text));
             match rules {
                 Ok(groups) => files.push(RuleFile { path: file.display().to_string(), groups }),
                 Err(error) => errors.push(error),

@@ -20,6 +20,7 @@ mod prometheus;
 mod records;
 mod run;
 mod signals;
+mod testing;
 
 fn main() -> std::process::ExitCode {
     cli::main()
