@@ -90,6 +90,8 @@ impl Builder {
                 self.rules.push(Rule::new(Body::new(name, rule), self.groups.len()));
             }
             self.groups.push(Group {
+                name: group.name.clone(),
+                file: Some(file.path.clone()),
                 interval,
                 phase: phase(&format!("{};{}", file.path, group.name), interval),
                 query_offset: group.query_offset.unwrap_or(query_offset),
@@ -134,6 +136,8 @@ impl Builder {
                     let alert = AlertRule::new(name, &alertname, expr, waits, templates);
                     self.rules.push(Rule::new(Body::Alert(Box::new(alert)), self.groups.len()));
                     self.groups.push(Group {
+                        name: String::new(),
+                        file: None,
                         interval,
                         phase,
                         query_offset: Span::ZERO,

@@ -114,19 +114,24 @@ pub(crate) struct Rule {
     pub(crate) group: usize,
     /// To be evaluated at once, from this time on.
     due: Option<Time>,
-    evaluated: Option<Time>,
+    pub(crate) evaluated: Option<Time>,
+    /// Why its last evaluation failed, if it did.
+    pub(crate) failed: Option<String>,
     /// Points that its last evaluation read, with something for the rest of the work.
     cost: u64,
 }
 
 impl Rule {
     pub(crate) fn new(body: Body, group: usize) -> Rule {
-        Rule { body, group, due: None, evaluated: None, cost: 0 }
+        Rule { body, group, due: None, evaluated: None, failed: None, cost: 0 }
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Group {
+    /// As written; `""` for our own rules.
+    pub(crate) name: String,
+    pub(crate) file: Option<String>,
     pub(crate) interval: Span,
     pub(crate) phase: i64,
     pub(crate) query_offset: Span,
@@ -348,6 +353,7 @@ impl Detector {
             Body::Recording(recording) => recording.evaluate(time, &context),
         };
         rule.cost = overlay.read.get();
+        rule.failed = written.as_ref().err().cloned();
         match written {
             Ok(written) => {
                 for RuleSample { labels, time, value, histogram } in written {

@@ -20,6 +20,7 @@ mod life;
 mod logrules;
 mod reload;
 mod rules;
+mod status;
 mod template;
 mod witness;
 
@@ -32,5 +33,6 @@ pub use detector::{
 };
 pub use life::ActiveAlert;
 pub use rules::{GroupRun, RuleSample, Surroundings};
+pub use status::{GroupStatus, RuleStatus};
 pub use template::{QueryFn, Scene, Template, TemplateError};
 pub use witness::witness;
