@@ -92,9 +92,17 @@ class Clients(unittest.TestCase):
         rules = {rule["name"]: rule for rule in groups["shop"]["rules"]}
         self.assertEqual((rules["Down"]["state"], rules["Down"]["type"], rules["Down"]["query"]), ("firing", "alerting", "up == 0"))
         self.assertEqual(rules["Slow"]["duration"], 600)
+        self.assertEqual((rules["Down"]["health"], rules["Down"]["annotations"]), ("ok", {"summary": "{{ $labels.instance }} is down"}))
+        recorded = self.good("/api/v1/rules", {"type": "record"})["groups"][0]["rules"]
+        self.assertEqual([(rule["name"], rule["query"], rule["type"]) for rule in recorded], [("job:up:sum", "sum by (job) (up)", "recording")])
         one = self.good("/api/v1/rules", [("rule_name[]", "Slow"), ("exclude_alerts", "true"), ("group_limit", 1)])["groups"]
         self.assertEqual([[rule["name"] for rule in group["rules"]] for group in one], [["Slow"]])
         self.assertNotIn("alerts", one[0]["rules"][0])
+
+    def test_grafana_formats_and_explains_a_query(self):
+        self.assertEqual(self.good("/api/v1/format_query", {"query": "sum(rate(up[5m]))by(job)"}, post=True), "sum by (job) (rate(up[5m]))")
+        tree = self.good("/api/v1/parse_query", {"query": "-up{job='x'} + 1"})
+        self.assertEqual((tree["type"], tree["op"], tree["lhs"]["type"], tree["rhs"]["val"]), ("binaryExpr", "+", "unaryExpr", "1"))
 
     # promtool.
 
@@ -138,6 +146,8 @@ class Clients(unittest.TestCase):
             ("/api/v1/query_range", {**ranged, "start": "-1e300", "end": "1e300", "step": "1e9"}, 400, "bad_data", "11,000"),
             ("/api/v1/query_range", {**ranged, "query": "up[5m]"}, 400, "bad_data", "invalid expression type"),
             ("/api/v1/query_range", {"query": "up", "end": 1, "step": 1}, 400, "bad_data", 'invalid parameter "start"'),
+            ("/api/v1/format_query", {"query": "sum("}, 400, "bad_data", "parse error"),
+            ("/api/v1/query", {"query": "mad_over_time(up[5m])"}, 400, "bad_data", "experimental"),
             ("/api/v1/series", {}, 400, "bad_data", "no match[] parameter provided"),
             ("/api/v1/series", {"match[]": "{}"}, 400, "bad_data", 'invalid parameter "match[]"'),
             ("/api/v1/rules", {"type": "both"}, 400, "bad_data", "not supported value"),

@@ -48,7 +48,7 @@ def series(start_ms, rng):
             out.append(({"__name__": "latency_sum", **base}, sums))
             out.append(({"__name__": "latency_count", **base}, totals))
         out.append(({"__name__": "limits", "job": job}, [(t, 50.0 if job == "api" else 0.0) for t in times]))
-    odd = [float("nan"), float("inf"), float("-inf"), -0.0, 1e300, 1e-9, 1.0]
+    odd = [float("nan"), float("inf"), float("-inf"), -0.0, 1e300, 0.25, 1.0]
     out.append(({"__name__": "odd", "kind": "numbers"}, [(t, rng.choice(odd)) for t in times]))
     ended = [(t, 3.0) for t in times[:200]] + [(times[200], lib.STALE)]
     out.append(({"__name__": "odd", "kind": "ended"}, ended))
@@ -320,7 +320,7 @@ def main():
             print("SKIPPED: there is no prometheus; install it, or name the folder that holds it in $PEERS_BIN", file=sys.stderr)
             return 0
         servers.append(theirs)
-        ours = lib.daruma(a.daruma, folder)
+        ours = lib.daruma(a.daruma, folder, "collect: {}\nserver: { query: { experimental: true } }\n")
         servers.append(ours)
         UTF8 = version >= (3, 0)
         # On the grid of minutes, so that some queries meet samples exactly.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use daruma_collect::{ScrapeSource, Source};
-use daruma_detect::Detector;
-use daruma_model::Time;
+use daruma_detect::{Detector, RuleStatus};
+use daruma_model::{Span, Time};
 use daruma_server::{
     Described, Descriptions, Facts, Rule, RuleGroup, RuleHealth, RuleKind, Target,
 };
@@ -52,42 +52,56 @@ impl Catalogue {
 /// What is known of the program, kept for whoever asks.
 pub type Known = Arc<RwLock<Facts>>;
 
-/// Every group of rules as the API shows it.
+/// Our own rules are shown as one group of this name.
+const OWN: &str = "daruma.yaml";
+
+/// Every group of rules as the API shows it. How long an evaluation took is not measured rule by rule.
 #[must_use]
 pub fn groups(detector: &Detector) -> Vec<RuleGroup> {
     let mut groups: Vec<RuleGroup> = Vec::new();
-    for info in detector.policies() {
-        let file = info.file.clone().unwrap_or_default();
-        let name = match &info.file {
-            Some(_) => info.rule.rsplit_once('/').map_or("", |(group, _)| group),
-            None => "daruma.yaml",
-        };
-        let rule = Rule {
-            id: info.rule.clone(),
-            name: info.alertname.clone(),
-            query: info.condition.clone(),
-            labels: info.labels.clone(),
-            health: RuleHealth::Unknown,
-            evaluated: None,
-            took: 0.0,
-            kind: RuleKind::Alerting {
-                hold_for: info.hold_for,
-                keep_firing_for: info.keep_firing_for,
-                annotations: daruma_model::Labels::default(),
-            },
-        };
-        match groups.last_mut().filter(|group| group.name == name && group.file == file) {
-            Some(group) => group.rules.push(rule),
+    for group in detector.groups() {
+        let over_logs = group.file.is_none() && group.interval == Span::ZERO;
+        let name = if group.file.is_none() { OWN.to_owned() } else { group.name };
+        let file = group.file.unwrap_or_default();
+        let rules: Vec<Rule> = group.rules.into_iter().map(|told| rule(told, over_logs)).collect();
+        let evaluated = rules.iter().filter_map(|rule| rule.evaluated).max();
+        match groups.last_mut().filter(|last| file.is_empty() && last.file.is_empty()) {
+            Some(last) => {
+                last.rules.extend(rules);
+                last.evaluated = last.evaluated.max(evaluated);
+            }
             None => groups.push(RuleGroup {
-                name: name.to_owned(),
+                name,
                 file,
-                interval: info.interval,
-                rules: vec![rule],
-                ..RuleGroup::default()
+                interval: group.interval,
+                limit: group.limit,
+                evaluated,
+                took: 0.0,
+                rules,
             }),
         }
     }
     groups
+}
+
+fn rule(told: RuleStatus, over_logs: bool) -> Rule {
+    let health = match told.failed {
+        Some(why) => RuleHealth::Failed(why),
+        // Records are judged whenever they come.
+        None if over_logs || told.evaluated.is_some() => RuleHealth::Ok,
+        None => RuleHealth::Unknown,
+    };
+    let kind = if told.records {
+        RuleKind::Recording
+    } else {
+        RuleKind::Alerting {
+            hold_for: told.hold_for,
+            keep_firing_for: told.keep_firing_for,
+            annotations: told.annotations,
+        }
+    };
+    let RuleStatus { rule: id, name, query, labels, evaluated, .. } = told;
+    Rule { id, name, query, labels, health, evaluated, took: 0.0, kind }
 }
 
 /// What is known at the start.

@@ -134,7 +134,8 @@ pub(crate) async fn explore(site: &Site, caller: &Caller, address: &str) -> Answ
     let asked = Asked::read(address);
     let to = asked.end.unwrap_or(now);
     let from = to - asked.range;
-    let parsed = (!asked.query.is_empty()).then(|| Expr::parse(&asked.query));
+    let parsed = (!asked.query.is_empty())
+        .then(|| Expr::parse_with(&asked.query, &site.turns.limits.options()));
     let shown = match &parsed {
         None => html! { (welcome(&asked)) },
         Some(Err(error)) => {
@@ -151,7 +152,7 @@ pub(crate) async fn explore(site: &Site, caller: &Caller, address: &str) -> Answ
     };
     let main = html! {
         h1.hidden-title { "Explore" }
-        (form(&asked))
+        (form(&asked, site.turns.limits.experimental))
         @if let Some(wrong) = &asked.wrong { p.outcome.bad role="alert" { (words::shape("error", "")) " " (wrong) } }
         (shown)
     };
@@ -164,8 +165,9 @@ pub(crate) async fn explore(site: &Site, caller: &Caller, address: &str) -> Answ
 }
 
 /// Words that the language knows, for completion.
-fn vocabulary() -> String {
-    let calls = FUNCTIONS.iter().map(|function| function.name);
+fn vocabulary(experimental: bool) -> String {
+    let known = FUNCTIONS.iter().filter(|function| experimental || !function.experimental);
+    let calls = known.map(|function| function.name);
     let aggregates = [
         "sum",
         "avg",
@@ -199,7 +201,7 @@ fn vocabulary() -> String {
     serde_json::json!({ "calls": calls, "words": words }).to_string()
 }
 
-fn form(asked: &Asked) -> Markup {
+fn form(asked: &Asked, experimental: bool) -> Markup {
     let range = asked.range.to_string();
     let rows = asked.query.lines().count().clamp(1, 12);
     html! {
@@ -207,7 +209,7 @@ fn form(asked: &Asked) -> Markup {
             div.box {
                 label.wide for="query" { "PromQL" }
                 textarea #query name="query" rows=(rows) spellcheck="false" autocapitalize="off" autocomplete="off"
-                    placeholder="rate(node_cpu_seconds_total[5m])" data-words=(vocabulary()) autofocus[asked.query.is_empty()] { (asked.query) }
+                    placeholder="rate(node_cpu_seconds_total[5m])" data-words=(vocabulary(experimental)) autofocus[asked.query.is_empty()] { (asked.query) }
                 ul #offers role="listbox" aria-label="Completions" hidden {}
             }
             div.over {

@@ -53,6 +53,8 @@ pub(crate) enum Path {
     LabelValues(String),
     Metadata,
     Exemplars,
+    FormatQuery,
+    ParseQuery,
     Rules,
     Alerts,
     Alertmanagers,
@@ -76,6 +78,8 @@ impl Path {
             ["series"] => Path::Series,
             ["labels"] => Path::Labels,
             ["query_exemplars"] => Path::Exemplars,
+            ["format_query"] => Path::FormatQuery,
+            ["parse_query"] => Path::ParseQuery,
             _ if post => return None,
             ["label", name, "values"] => {
                 Path::LabelValues(crate::routes::percent_decoded(name).unwrap_or_default())
@@ -187,7 +191,9 @@ pub(crate) async fn ask(site: &Site, path: &Path, query: &str, form: &[u8]) -> A
     let found = match path {
         Path::Query => query::instant(site, &params).await,
         Path::QueryRange => query::range(site, &params).await,
-        Path::Exemplars => query::exemplars(&params),
+        Path::Exemplars => query::exemplars(site, &params),
+        Path::FormatQuery => query::format(site, &params),
+        Path::ParseQuery => query::parse(site, &params),
         Path::Series => series::series(site, &params).await,
         Path::Labels => series::labels(site, &params).await,
         Path::LabelValues(name) => series::values(site, name, &params).await,

@@ -7,6 +7,7 @@ use daruma_model::{Matcher, Span, Time};
 use daruma_promql::{Edges, Expr, Kind};
 
 use super::Failure;
+use crate::accept::Site;
 
 /// Parameters of one request.
 const PARAMS_MAX: usize = 1000;
@@ -75,8 +76,9 @@ impl Params {
     }
 
     /// The query, parsed.
-    pub(super) fn expr(&self) -> Result<Expr, Failure> {
-        Expr::parse(self.get("query")).map_err(|error| {
+    pub(super) fn expr(&self, site: &Site) -> Result<Expr, Failure> {
+        let options = site.turns.limits.options();
+        Expr::parse_with(self.get("query"), &options).map_err(|error| {
             let (line, column) = (error.line, error.column);
             let said = format!("{line}:{column}: parse error: {}", error.message);
             Failure::parameter("query", said)

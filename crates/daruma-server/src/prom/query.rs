@@ -41,7 +41,7 @@ struct Asked {
 fn asked(site: &Site, params: &Params) -> Result<Asked, Failure> {
     let limit = params.limit()?;
     let timeout = params.duration("timeout")?.map(|span| span.max(Span::ZERO));
-    let expr = params.expr()?;
+    let expr = params.expr(site)?;
     let lookback = match params.duration("lookback_delta")? {
         Some(span) if span <= Span::ZERO => {
             let said = "zero or negative lookback_delta is not accepted";
@@ -107,10 +107,20 @@ pub(super) async fn range(site: &Site, params: &Params) -> Result<Found, Failure
 }
 
 /// `query_exemplars`: none are kept.
-pub(super) fn exemplars(params: &Params) -> Result<Found, Failure> {
+pub(super) fn exemplars(site: &Site, params: &Params) -> Result<Found, Failure> {
     params.bounds()?;
-    params.expr()?;
+    params.expr(site)?;
     Found::of(&serde_json::json!([]))
+}
+
+/// `format_query`: the same query as Prometheus writes it.
+pub(super) fn format(site: &Site, params: &Params) -> Result<Found, Failure> {
+    Found::of(&params.expr(site)?.formatted())
+}
+
+/// `parse_query`: the query's tree.
+pub(super) fn parse(site: &Site, params: &Params) -> Result<Found, Failure> {
+    Found::of(&params.expr(site)?.to_json())
 }
 
 /// `data` without its closing brace, where statistics may follow, and the remarks.

@@ -248,7 +248,7 @@ fn rule_json(rule: &Rule, alerts: &[&AlertView], with_alerts: bool) -> Value {
                 "firing"
             } else if !alerts.is_empty() {
                 "pending"
-            } else if rule.evaluated.is_none() {
+            } else if rule.health == RuleHealth::Unknown {
                 "unknown"
             } else {
                 "inactive"

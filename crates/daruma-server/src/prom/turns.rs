@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use daruma_model::{Matcher, Querier, Series, Span, Time};
+use daruma_promql::ParseOptions;
 use daruma_store::Store;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -26,6 +27,15 @@ pub struct QueryLimits {
     pub samples_max: usize,
     /// How far back an instant selector looks for the newest sample.
     pub lookback: Span,
+    /// Whether functions that may still change upstream can be used, as Prometheus'
+    /// `promql-experimental-functions`.
+    pub experimental: bool,
+}
+
+impl QueryLimits {
+    pub(crate) fn options(&self) -> ParseOptions {
+        ParseOptions { experimental: self.experimental }
+    }
 }
 
 impl Default for QueryLimits {
@@ -36,6 +46,7 @@ impl Default for QueryLimits {
             // About 500 MB at worst, each.
             samples_max: 20_000_000,
             lookback: Span::minutes(5),
+            experimental: false,
         }
     }
 }
@@ -44,7 +55,7 @@ impl Default for QueryLimits {
 pub(crate) struct Turns {
     store: Arc<Store>,
     free: Arc<Semaphore>,
-    pub(super) limits: QueryLimits,
+    pub(crate) limits: QueryLimits,
 }
 
 /// What a query took.
