@@ -4,6 +4,7 @@
 //! [`Channel`], and what that opens implements [`Notifier`].
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use daruma_model::{Level, Message, Span, Time};
@@ -55,8 +56,8 @@ pub struct To<'a> {
     pub token: &'a str,
 }
 
-/// What goes over the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What goes over the wire. `Debug` shows how much, and nothing of what.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Request {
     /// An HTTP POST.
     Post {
@@ -85,6 +86,20 @@ pub enum Request {
         /// Headers and body as they go over the wire, before dot-stuffing.
         bytes: Vec<u8>,
     },
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::Post { body, .. } => write!(f, "Post({} bytes)", body.len()),
+            Request::Run { argv, input, .. } => {
+                write!(f, "Run({} words, {} bytes)", argv.len(), input.len())
+            }
+            Request::Mail { to, bytes, .. } => {
+                write!(f, "Mail({} recipients, {} bytes)", to.len(), bytes.len())
+            }
+        }
+    }
 }
 
 impl Request {

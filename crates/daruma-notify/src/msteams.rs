@@ -17,6 +17,8 @@ use crate::words::{Template, Words};
 /// A message of Teams takes 28 KB; the card around the text, 2 of them.
 const TEXT: Limit = Limit::of("text", 24_000, Unit::JsonBytes);
 const TITLE: Limit = Limit::of("title", 1_000, Unit::JsonBytes);
+/// Blocks of text in a card.
+const BLOCKS_MAX: usize = 20;
 
 config! {
     /// One entry of `msteamsv2_configs`.
@@ -114,19 +116,21 @@ impl Notifier for MsTeams {
             MessageStatus::Firing if message.level >= daruma_model::Level::Error => "attention",
             MessageStatus::Firing => "warning",
         };
+        // A run shows no line ends; a block does by standing below the last. The brackets of a block
+        // count towards the size, so not every line gets its own.
+        let lines: Vec<&str> = text.splitn(BLOCKS_MAX, '\n').collect();
+        let mut text = lines.join("\n");
+        if let (BLOCKS_MAX, Some(last)) = (lines.len(), lines.last()) {
+            text.truncate(text.len() - last.len());
+            text.push_str(&last.replace('\n', " · "));
+        }
         let text = TEXT.fit(&text, plain);
         let mut blocks = vec![block(
             &TITLE.fit(&title, plain),
             &json!({"weight": "bolder", "size": "large", "color": colour}),
         )];
-        // A run shows no line ends; a block does by standing below the last. The brackets of a block
-        // count towards the size, so not every line gets its own.
-        let lines: Vec<&str> = text.split('\n').collect();
-        let (first, rest) = lines.split_at(lines.len().min(20));
-        blocks.extend(first.iter().filter(|line| !line.is_empty()).map(|l| block(l, &json!({}))));
-        if !rest.is_empty() {
-            blocks.push(block(&rest.join(" · "), &json!({})));
-        }
+        let lines = text.split('\n').filter(|line| !line.is_empty());
+        blocks.extend(lines.map(|line| block(line, &json!({}))));
         let mut card = json!({
             "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
             "type": "AdaptiveCard",
