@@ -64,7 +64,7 @@ async fn a_vendor_that_repeats_our_secret_does_not_bring_it_into_the_ledger() {
                 break turns;
             }
         };
-        assert!(turns > 8, "{}: {turns}", vendor.kind);
+        assert!((words.len() + 3..200).contains(&turns), "{}: {turns}", vendor.kind);
         assert!(!seen.lock().unwrap().is_empty());
         for word in &words {
             assert!(!shown.contains(word), "{}: {word} in {shown}", vendor.kind);
