@@ -323,19 +323,51 @@ pub struct RuleGroups {
 #[serde(deny_unknown_fields)]
 struct RawGroups {
     #[serde(default)]
-    groups: Option<Vec<RuleGroup>>,
+    groups: Option<Groups>,
+}
+
+/// Groups whose names differ, judged one by one so that an error names the place of the second.
+struct Groups(Vec<RuleGroup>);
+
+impl<'de> Deserialize<'de> for Groups {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Groups, D::Error> {
+        struct One<'a>(&'a mut BTreeSet<String>);
+        impl<'de> de::DeserializeSeed<'de> for One<'_> {
+            type Value = RuleGroup;
+            fn deserialize<D: Deserializer<'de>>(self, one: D) -> Result<RuleGroup, D::Error> {
+                let group = RuleGroup::deserialize(one)?;
+                if self.0.insert(group.name.clone()) {
+                    return Ok(group);
+                }
+                Err(de::Error::custom(format!(
+                    "group name `{}` is repeated in this file; give one of them another name",
+                    group.name
+                )))
+            }
+        }
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Groups;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of groups")
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Groups, A::Error> {
+                let (mut names, mut groups) = (BTreeSet::new(), Vec::new());
+                while let Some(group) = seq.next_element_seed(One(&mut names))? {
+                    groups.push(group);
+                }
+                Ok(Groups(groups))
+            }
+        }
+        deserializer.deserialize_seq(Visitor)
+    }
 }
 
 impl TryFrom<RawGroups> for RuleGroups {
     type Error = String;
 
     fn try_from(raw: RawGroups) -> Result<RuleGroups, String> {
-        let groups = raw.groups.unwrap_or_default();
-        let mut names = BTreeSet::new();
-        match groups.iter().find(|group| !names.insert(&group.name)) {
-            Some(twice) => Err(format!("group name `{}` is repeated in this file", twice.name)),
-            None => Ok(RuleGroups { groups }),
-        }
+        Ok(RuleGroups { groups: raw.groups.map_or_else(Vec::new, |groups| groups.0) })
     }
 }
 
@@ -458,7 +490,8 @@ struct RawFileRule {
     record: Option<String>,
     #[serde(default)]
     alert: Option<String>,
-    expr: Expr,
+    #[serde(default)]
+    expr: Option<Expr>,
     #[serde(default, rename = "for")]
     hold_for: Option<Span>,
     #[serde(default)]
@@ -477,10 +510,22 @@ impl TryFrom<RawFileRule> for FileRule {
         let (name, records) = match (given(raw.record), given(raw.alert)) {
             (Some(record), None) => (record, true),
             (None, Some(alert)) => (alert, false),
-            (Some(_), Some(_)) => return Err("a rule has either `record` or `alert`".to_owned()),
-            (None, None) => return Err("a rule needs `record` or `alert`".to_owned()),
+            (Some(record), Some(alert)) => {
+                return Err(format!(
+                    "a rule has either `record` or `alert`, and here are both, `{record}` and `{alert}`; \
+                     make two rules of it"
+                ));
+            }
+            (None, None) => {
+                return Err(
+                    "this rule has no name; say `record: METRIC` or `alert: NAME`".to_owned()
+                );
+            }
         };
-        must_be_instant(&raw.expr)?;
+        let Some(expr) = raw.expr else {
+            return Err(format!("rule `{name}` has no query; say `expr: QUERY`"));
+        };
+        must_be_instant(&expr)?;
         let labels = raw.labels.unwrap_or_default();
         let annotations = raw.annotations.unwrap_or_default();
         must_be_labels(&labels)?;
@@ -494,7 +539,9 @@ impl TryFrom<RawFileRule> for FileRule {
                 ("annotations", !annotations.is_empty()),
             ] {
                 if present {
-                    return Err(format!("recording rule `{name}`: `{field}` is only for alerts"));
+                    return Err(format!(
+                        "recording rule `{name}`: `{field}` is only for alerts; leave it out"
+                    ));
                 }
             }
             if name.contains(['{', '}']) {
@@ -506,7 +553,7 @@ impl TryFrom<RawFileRule> for FileRule {
         Ok(FileRule {
             name,
             records,
-            expr: raw.expr,
+            expr,
             hold_for: raw.hold_for.unwrap_or(Span::ZERO),
             keep_firing_for: raw.keep_firing_for.unwrap_or(Span::ZERO),
             labels,

@@ -37,6 +37,29 @@ pub(crate) fn leaves(expr: &Expr, at: Time, lookback: Span) -> Vec<Leaf> {
     walk.leaves
 }
 
+/// One selector of a query, as a check looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// In its shortest form, e.g. `up{job="db"}`.
+    pub selector: String,
+    /// How long a time it reads at each evaluation; zero for the newest sample alone.
+    pub window: Span,
+    /// Whether the query can return something though nothing matches: an argument of `absent`, a side
+    /// of `or`, the right of `unless`.
+    pub optional: bool,
+}
+
+/// What `expr` reads, in order of writing.
+#[must_use]
+pub fn reads(expr: &Expr) -> Vec<Read> {
+    let read = |leaf: Leaf| Read {
+        selector: selector_text(&leaf.matchers),
+        window: leaf.until - leaf.after,
+        optional: leaf.optional || leaf.absence,
+    };
+    leaves(expr, Time(0), Span::ZERO).into_iter().map(read).collect()
+}
+
 struct Walk {
     at: Time,
     lookback: Span,

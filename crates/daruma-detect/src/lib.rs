@@ -31,6 +31,7 @@ pub use config::{
 pub use detector::{
     DetectError, Detector, EAGER_MIN, Evaluated, RuleError, RuleFile, RuleInfo, Ruleset,
 };
+pub use inputs::{Read, reads};
 pub use life::ActiveAlert;
 pub use rules::{GroupRun, RuleSample, Surroundings};
 pub use status::{GroupStatus, RuleStatus};

@@ -249,7 +249,7 @@ pub fn main() -> ExitCode {
     let client = Client { server: cli.server, token: std::env::var("DARUMA_TOKEN").ok() };
     let code = match cli.command {
         Verb::Run(places) => crate::run::main(&places),
-        Verb::Check(places) => crate::config::check_command(&places, style),
+        Verb::Check(places) => crate::config::check_command(&places, &client, style),
         Verb::Test(verb) => crate::testing::main(&verb, style),
         Verb::Journal(verb) => crate::offline::journal(&verb, style),
         Verb::Demo { listen, once } => crate::demo::main(listen, once),

@@ -6,13 +6,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use daruma_alert::{NotifyPolicy, Policy, ReceiverPolicy, RecoverConfig, Route, RulePolicy};
-use daruma_detect::{DetectConfig, Detector, RuleFile, RuleGroups, Ruleset};
+use daruma_detect::{DetectConfig, Detector, NameScheme, RuleFile, RuleGroups, Ruleset};
 use daruma_model::Span;
 use daruma_recover::Registry;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::{NOTHING, Places, SOMETHING};
+use crate::client::Client;
 use crate::print::{self, Style};
 
 /// The largest configuration or rule file, in bytes.
@@ -98,6 +99,8 @@ pub struct Loaded {
     pub server: daruma_server::Config,
     /// What will work but is probably not meant.
     pub warnings: Vec<String>,
+    /// The rules as written, for a closer look.
+    pub ruleset: Ruleset,
 }
 
 /// Reads YAML into `T`.
@@ -140,7 +143,36 @@ fn unknown(field: &str, expected: &[&'static str]) -> String {
 /// # Errors
 /// As [`parse`].
 pub fn rule_groups(file: &Path, text: &str) -> Result<RuleGroups, ConfigError> {
+    let (text, rest) = first_document(text);
+    if let Some(line) = rest {
+        let file = file.display();
+        crate::log::warning(&format!(
+            "{file}:{line}: of several YAML documents in a rule file only the first counts; put what \
+             follows into a file of its own"
+        ));
+    }
     parse(file, text)
+}
+
+/// The first YAML document of a text, and the line, from 1, on which another one begins.
+#[must_use]
+pub fn first_document(text: &str) -> (&str, Option<u64>) {
+    let (mut begun, mut at) = (false, 0);
+    for (number, line) in (1_u64..).zip(text.split_inclusive('\n')) {
+        let bare = line.trim_end();
+        let marks = |sign: &str| bare == sign || bare.starts_with(&format!("{sign} "));
+        if begun && (marks("---") || marks("...")) {
+            let rest = text[at + line.len()..].lines();
+            let said = rest.clone().any(|line| {
+                let line = line.trim();
+                !line.is_empty() && !line.starts_with('#') && line != "---" && line != "..."
+            });
+            return (&text[..at], said.then_some(number));
+        }
+        begun |= !bare.is_empty() && !bare.starts_with(['#', '%']) && !marks("---");
+        at += line.len();
+    }
+    (text, None)
 }
 
 /// The text of a file that is not too long.
@@ -187,16 +219,20 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let mut globs: Vec<(PathBuf, String)> =
         detect.rule_files.iter().map(|glob| (base.clone(), glob.clone())).collect();
     let mut evaluation_interval = detect.evaluation_interval;
+    let mut rule_query_offset = detect.rule_query_offset;
+    let mut names = NameScheme::default();
     if let Some(prometheus) = &places.prometheus_config {
         let text = read(prometheus).map_err(|error| vec![error])?;
         let taken: crate::prometheus::Config =
             parse(prometheus, &text).map_err(|error| vec![error])?;
         let base = prometheus.parent().map(Path::to_owned).unwrap_or_default();
-        globs.extend(taken.rule_files.iter().map(|glob| (base.clone(), glob.clone())));
+        globs.extend(taken.rule_files.iter().map(|glob| (base.clone(), glob.text().to_owned())));
         evaluation_interval = taken.evaluation_interval();
+        rule_query_offset = taken.rule_query_offset();
+        names = taken.names();
         collect.scrape.extend(taken.scrapes(&mut warnings));
     }
-    let detect = DetectConfig { evaluation_interval, ..detect };
+    let detect = DetectConfig { evaluation_interval, rule_query_offset, ..detect };
 
     collect.check().map_err(|name| {
         one(format!(
@@ -214,7 +250,14 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
         for file in found {
             let rules = read(&file).and_then(|text| rule_groups(&file, &text));
             match rules {
-                Ok(groups) => files.push(RuleFile { path: file.display().to_string(), groups }),
+                Ok(groups) => {
+                    errors.extend(groups.misnamed(names).into_iter().map(|said| ConfigError {
+                        file: file.clone(),
+                        place: None,
+                        said,
+                    }));
+                    files.push(RuleFile { path: file.display().to_string(), groups });
+                }
                 Err(error) => errors.push(error),
             }
         }
@@ -273,7 +316,8 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     daruma_server::check(&server).map_err(|error| one(error.to_string()))?;
     warnings.extend(sender.warnings());
     warnings.extend(unmatched(&policy, &detector));
-    Ok(Loaded { collect, detector, policy, registry, sender, store: file.store, server, warnings })
+    let store = file.store;
+    Ok(Loaded { collect, detector, policy, registry, sender, store, server, warnings, ruleset })
 }
 
 /// Expressions under `recover` are PromQL: refused at load, not at three in the morning.
@@ -320,7 +364,7 @@ fn unmatched(policy: &Policy, detector: &Detector) -> Vec<String> {
 ///
 /// # Errors
 /// Never: what is found is printed.
-pub fn check_command(places: &Places, style: Style) -> Result<u8, String> {
+pub fn check_command(places: &Places, client: &Client, style: Style) -> Result<u8, String> {
     let clock = crate::clock::system(daruma_model::Time::MIN);
     match load(places, &clock) {
         Ok(loaded) => {
@@ -331,6 +375,21 @@ pub fn check_command(places: &Places, style: Style) -> Result<u8, String> {
                     print::line(&format!("{} {warning}", style.paint("33", "warning")));
                 }
             }
+            let config = places.config.clone().unwrap_or_else(|| PathBuf::from("(defaults)"));
+            let (found, unasked) = crate::check_rules::find(&loaded.ruleset, &config, client);
+            for warning in &found {
+                if style.json {
+                    print::object(&serde_json::json!({
+                        "level": "warning", "file": warning.file, "line": warning.line,
+                        "said": warning.said,
+                    }));
+                } else {
+                    print::line(&format!("{} {warning}", style.paint("33", "warning")));
+                }
+            }
+            if let Some(unasked) = unasked {
+                crate::log::info(&unasked);
+            }
             if !style.json {
                 let rules = loaded.policy.rules.len();
                 let runbooks = loaded.policy.recover.runbooks.len();
@@ -340,7 +399,8 @@ pub fn check_command(places: &Places, style: Style) -> Result<u8, String> {
                     &format!("✓ good: {rules} rules, {runbooks} runbooks, {receivers} receivers"),
                 ));
             }
-            Ok(if loaded.warnings.is_empty() { NOTHING } else { SOMETHING })
+            let nothing = loaded.warnings.is_empty() && found.is_empty();
+            Ok(if nothing { NOTHING } else { SOMETHING })
         }
         Err(errors) => {
             for error in &errors {

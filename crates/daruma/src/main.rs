@@ -4,6 +4,7 @@
 //! nothing about alerts or recoveries itself.
 
 mod api;
+mod check_rules;
 mod cli;
 mod client;
 mod clock;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use daruma_collect::ScrapeSource;
+use daruma_detect::NameScheme;
 use daruma_model::Span;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -13,8 +14,8 @@ use serde::de::IgnoredAny;
 #[serde(default)]
 pub struct Config {
     global: Global,
-    /// Globs relative to the file.
-    pub rule_files: Vec<String>,
+    /// Relative to the file.
+    pub rule_files: Vec<RuleGlob>,
     scrape_configs: Vec<Scrape>,
     #[serde(flatten)]
     other: BTreeMap<String, IgnoredAny>,
@@ -26,6 +27,34 @@ struct Global {
     scrape_interval: Option<Span>,
     scrape_timeout: Option<Span>,
     evaluation_interval: Option<Span>,
+    rule_query_offset: Option<Span>,
+    metric_name_validation_scheme: Option<NameScheme>,
+}
+
+/// A glob whose wildcards stand in its last part alone, as upstream wants it.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub struct RuleGlob(String);
+
+impl RuleGlob {
+    /// As written.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for RuleGlob {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<RuleGlob, String> {
+        let above = text.rsplit_once('/').map_or("", |(above, _)| above);
+        if above.contains('*') {
+            return Err(format!(
+                "`{text}`: a `*` may stand in the last part of a path only; name each folder"
+            ));
+        }
+        Ok(RuleGlob(text))
+    }
 }
 
 #[derive(Deserialize)]
@@ -54,6 +83,18 @@ impl Config {
     #[must_use]
     pub fn evaluation_interval(&self) -> Span {
         self.global.evaluation_interval.unwrap_or(Span::minutes(1))
+    }
+
+    /// The `query_offset` of groups that name none.
+    #[must_use]
+    pub fn rule_query_offset(&self) -> Span {
+        self.global.rule_query_offset.unwrap_or(Span::ZERO)
+    }
+
+    /// How names of labels and annotations are judged.
+    #[must_use]
+    pub fn names(&self) -> NameScheme {
+        self.global.metric_name_validation_scheme.unwrap_or_default()
     }
 
     /// Its static targets as sources; what is left out becomes a warning.
