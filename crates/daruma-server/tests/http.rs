@@ -192,6 +192,12 @@ async fn with_tokens_a_stranger_sees_the_login_and_nothing_else() {
         ("GET", "/api/series?query=up", 401),
         ("GET", "/api/journal", 401),
         ("GET", "/metrics", 401),
+        ("GET", "/explore?query=up", 401),
+        ("GET", "/api/v1/query?query=up", 401),
+        ("POST", "/api/v1/query", 401),
+        ("GET", "/api/v1/status/config", 401),
+        ("POST", "/api/v1/write", 401),
+        ("POST", "/-/reload", 401),
         ("GET", "/ping/nightly%20backup", 401),
         ("POST", "/ping/nightly%20backup", 401),
         ("POST", "/api/command", 401),
@@ -237,6 +243,72 @@ async fn a_viewer_reads_and_a_responder_commands() {
     let (by, command) = obeyed.await.unwrap();
     assert_eq!(by, "anna", "whatever the request calls itself, the token's name counts");
     assert_eq!(command, Command::Ack { incident: 7, ttl: None, comment: String::new() });
+}
+
+/// Samples decide what rules see, and so what is restarted.
+#[tokio::test]
+async fn only_a_writer_or_a_responder_pushes_samples_and_a_writer_commands_nothing() {
+    const WRITER: &str = "writer-secret-0123456789";
+    let writer = Token {
+        name: "sender".to_owned(),
+        token: Some(WRITER.to_owned()),
+        token_file: None,
+        role: Role::Writer,
+    };
+    let tokens = tokens().into_iter().chain([writer]).collect();
+    let config = Config { tokens, ..Config::default() };
+    let mut site = Site::with(config, scene::busy(scene::NIGHT)).await;
+    // An empty request, compressed: one byte that says how long it is not.
+    for (secret, push, command) in [(VIEWER, 403, 403), (WRITER, 204, 403)] {
+        let bearer = format!("Bearer {secret}");
+        let mut headers = vec![
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/x-protobuf"),
+            ("Content-Encoding", "snappy"),
+        ];
+        assert_eq!(
+            site.ask("POST", "/api/v1/write", &headers, "\0").await.status,
+            push,
+            "{secret}"
+        );
+        headers.push(("Sec-Fetch-Site", "cross-site"));
+        assert_eq!(site.ask("POST", "/api/v1/write", &headers, "\0").await.status, 403);
+        let headers = [("Authorization", bearer.as_str()), JSON];
+        assert_eq!(site.ask("POST", "/api/command", &headers, ACK).await.status, command);
+    }
+    assert!(site.heard_nothing());
+    let off = Config { remote_write: false, ..Config::default() };
+    let site = Site::with(off, View::default()).await;
+    assert_eq!(site.ask("POST", "/api/v1/write", &[], "\0").await.status, 404);
+}
+
+/// What would stretch a query is cut off before anything is read for it.
+#[tokio::test]
+async fn absurd_queries_are_refused_in_prometheus_words() {
+    let site = Site::open().await;
+    let long = format!("/api/v1/query?query={}", "1%2B".repeat(3_000));
+    for (path, want) in [
+        ("/api/v1/query_range?query=up&start=0&end=9e99&step=1e-9", 400),
+        ("/api/v1/query_range?query=up&start=-9e99&end=9e99&step=9e9", 400),
+        ("/api/v1/query?query=up&time=9e99", 200),
+        ("/api/v1/query?query=up%5B100y%5D&time=-9e99", 200),
+        ("/api/v1/query?query=count_over_time(vector(1)%5B100y:1ms%5D)&timeout=1", 503),
+        ("/api/v1/label/%ff/values", 400),
+        ("/api/v1/series?match%5B%5D=%7B%7D", 400),
+        ("/api/v1/labels?limit=-1", 400),
+        (long.as_str(), 400),
+    ] {
+        let answer = site.get(path).await;
+        assert_eq!(answer.status, want, "{path}: {}", answer.body);
+        let status = if want == 200 { "success" } else { "error" };
+        assert_eq!(answer.json()["status"], status, "{path}");
+    }
+    let groups = site.get("/api/v1/rules?group_limit=1").await.json();
+    let token = groups["data"]["groupNextToken"].as_str().unwrap();
+    let next =
+        site.get(&format!("/api/v1/rules?group_limit=1&group_next_token={token}")).await.json();
+    assert_eq!(next["data"]["groups"][0]["name"], "disk");
+    assert_eq!(next["data"]["groups"][0]["rules"][0]["state"], "unknown");
 }
 
 #[tokio::test]
@@ -693,6 +765,18 @@ async fn a_quiet_night_is_said_with_its_reasons_and_an_empty_one_is_not_called_w
     let site = Site::with(Config::default(), view).await;
     let page = site.get("/").await.body;
     assert!(!page.contains("All well") && page.contains("1 source unknown"), "{page}");
+}
+
+#[tokio::test]
+async fn a_reload_is_answered_with_what_became_of_it_and_is_no_other_sites_business() {
+    let site = Site::open().await;
+    let elsewhere = [("origin", "http://evil.example")];
+    assert_eq!(site.ask("POST", "/-/reload", &elsewhere, "").await.status, 403);
+    assert_eq!(site.ask("GET", "/-/reload", &[], "").await.status, 404);
+    assert_eq!(site.ask("POST", "/-/reload", &[], "").await.status, 200);
+    let refused = site.ask("PUT", "/-/reload", &[], "").await;
+    assert_eq!(refused.status, 500);
+    assert!(refused.body.contains("daruma.yaml:3:1: unknown field `rulez`"), "{}", refused.body);
 }
 
 #[tokio::test]
