@@ -39,6 +39,8 @@ pub(crate) const STREAMS_MAX: usize = 128;
 const HEAD_WITHIN: Duration = Duration::from_secs(15);
 /// And its body within this.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// How long a reload may take until its asker is told that nobody knows.
+const RELOAD_WITHIN: Duration = Duration::from_secs(60);
 /// A reader that takes nothing for so long is given up.
 const STALL: Duration = Duration::from_secs(30);
 /// The largest request body.
@@ -215,6 +217,7 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
                 answer::text(StatusCode::NOT_FOUND, "no heartbeat of this name is configured")
             }
         }
+        Endpoint::Reload => reload(site).await,
         Endpoint::LoginPage => page::login(site, &caller, None, false),
         Endpoint::Prom(path) => {
             let form = parts.method == hyper::Method::POST;
@@ -249,6 +252,25 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
                 Endpoint::Login => form::login(site, &caller, &body, now).await,
                 _ => form::logout(site, &caller, &body),
             }
+        }
+    }
+}
+
+/// Reads the configuration anew, and says what became of it.
+async fn reload(site: &Site) -> Answer {
+    let (reply, said) = tokio::sync::oneshot::channel();
+    if site.shared.reload.try_send(reply).is_err() {
+        let why = "the configuration is being read already";
+        return answer::refused(StatusCode::SERVICE_UNAVAILABLE, why);
+    }
+    match tokio::time::timeout(RELOAD_WITHIN, said).await {
+        Ok(Ok(Ok(()))) => answer::text(StatusCode::OK, "the configuration was loaded anew"),
+        Ok(Ok(Err(why))) => answer::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{why}\nthe running configuration stays"),
+        ),
+        Ok(Err(_)) | Err(_) => {
+            answer::refused(StatusCode::SERVICE_UNAVAILABLE, "nobody said what became of it")
         }
     }
 }

@@ -98,7 +98,7 @@ impl Guard {
                 let caller = caller.ok_or(Denied::Stranger)?;
                 if caller.may_write { Ok(caller) } else { Err(Denied::Role) }
             }
-            Demand::Command | Demand::Form => {
+            Demand::Command | Demand::Form | Demand::Operate => {
                 let caller = caller.ok_or(Denied::Stranger)?;
                 if !caller.may_act {
                     return Err(Denied::Role);
@@ -154,7 +154,7 @@ impl Guard {
                 Err(Denied::Forged("another site sent this"))
             }
             Demand::Ping | Demand::Write => Ok(()),
-            Demand::Command | Demand::Form | Demand::OwnForm => {
+            Demand::Command | Demand::Form | Demand::OwnForm | Demand::Operate => {
                 if site.is_some_and(|site| site != "same-origin") {
                     return Err(Denied::Forged("another site sent this"));
                 }

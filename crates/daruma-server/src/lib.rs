@@ -36,5 +36,6 @@ pub use accept::serve;
 pub use config::{Config, ConfigError, Role, Token, check};
 pub use prom::{Facts, QueryLimits, Rule, RuleGroup, RuleHealth, RuleKind, Target};
 pub use shared::{
-    Ask, CommandRequest, Described, Descriptions, HistoryQuery, PingKind, Refusal, Shared, Taken,
+    Ask, CommandRequest, Described, Descriptions, HistoryQuery, PingKind, Refusal, Reload, Shared,
+    Taken,
 };

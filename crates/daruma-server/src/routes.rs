@@ -31,6 +31,7 @@ pub(crate) enum Endpoint {
     Ping(String, PingKind),
     Prom(prom::Path),
     Write,
+    Reload,
     Metrics,
     Healthy,
     Ready,
@@ -55,6 +56,8 @@ pub(crate) enum Demand {
     Ping,
     /// The right to push samples.
     Write,
+    /// The right to give commands, by a plain request such as Prometheus' operators send.
+    Operate,
 }
 
 /// The longest heartbeat name, in bytes.
@@ -104,8 +107,10 @@ impl Endpoint {
                 ["act"] => Some(Endpoint::Form),
                 ["login"] => Some(Endpoint::Login),
                 ["logout"] => Some(Endpoint::Logout),
+                ["-", "reload"] => Some(Endpoint::Reload),
                 _ => None,
             },
+            Method::PUT if path == "/-/reload" => Some(Endpoint::Reload),
             _ => None,
         }
     }
@@ -130,6 +135,7 @@ impl Endpoint {
             | Endpoint::Prom(_)
             | Endpoint::Metrics => Demand::Read,
             Endpoint::Write => Demand::Write,
+            Endpoint::Reload => Demand::Operate,
             Endpoint::Command => Demand::Command,
             Endpoint::Form => Demand::Form,
             Endpoint::Login | Endpoint::Logout => Demand::OwnForm,
@@ -187,6 +193,8 @@ mod tests {
             ("GET", "/api/journal", Demand::Read),
             ("GET", "/api/v1/query", Demand::Read),
             ("POST", "/api/v1/write", Demand::Write),
+            ("POST", "/-/reload", Demand::Operate),
+            ("PUT", "/-/reload", Demand::Operate),
             ("GET", "/metrics", Demand::Read),
             ("GET", "/-/healthy", Demand::Nothing),
             ("GET", "/-/ready", Demand::Nothing),

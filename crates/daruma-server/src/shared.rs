@@ -43,7 +43,13 @@ pub struct Shared {
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Records of the journal as JSON. Blocks: it reads the disk.
     pub history: Arc<History>,
+    /// Where a new reading of the configuration is asked for; answered when it is in force, or with why
+    /// the running one stays.
+    pub reload: mpsc::Sender<Reload>,
 }
+
+/// Where to tell what became of a reload.
+pub type Reload = oneshot::Sender<Result<(), String>>;
 
 /// How what is known of metrics is read.
 pub type Describe = dyn Fn() -> Arc<Descriptions> + Send + Sync;

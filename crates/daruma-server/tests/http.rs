@@ -74,6 +74,7 @@ impl Site {
             metrics: Arc::new(|| "daruma_up 1\n".to_owned()),
             ready: Arc::new(|| Err("the journal is read only".to_owned())),
             history: Arc::new(|HistoryQuery { from, limit }| Ok(vec![json!([from, limit])])),
+            reload: scene::reloads(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -799,6 +800,7 @@ async fn the_listener_that_others_reach_is_not_served_without_tokens() {
             metrics: Arc::new(String::new),
             ready: Arc::new(|| Ok(())),
             history: Arc::new(|_| Ok(Vec::new())),
+            reload: mpsc::channel(1).0,
         }
     };
     // The configuration says loopback, the listener is another.

@@ -9,7 +9,7 @@ use daruma_alert::{Command, Event, Policy, View};
 use daruma_collect::Position;
 use daruma_journal::{Journal, Options};
 use daruma_model::{Clock, Time};
-use daruma_server::{Ask, CommandRequest, PingKind, Refusal, Shared};
+use daruma_server::{Ask, CommandRequest, PingKind, Refusal, Reload, Shared};
 use daruma_store::Store;
 use tokio::sync::{mpsc, watch};
 
@@ -76,6 +76,7 @@ pub struct Running {
     actions: daruma_recover::Performer,
     sender: Arc<RwLock<Arc<daruma_notify::Sender>>>,
     reloads: std::sync::mpsc::Sender<daruma_detect::Detector>,
+    asked: mpsc::Receiver<Reload>,
     deliveries: mpsc::Sender<daruma_collect::Delivery>,
     collector: daruma_collect::Handle,
     heartbeats: Arc<RwLock<daruma_collect::Heartbeats>>,
@@ -223,7 +224,8 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         started: now,
         clock: Arc::clone(&clock),
     });
-    let edge = (asks, Arc::clone(&facts));
+    let (reload, asked) = mpsc::channel(4);
+    let edge = (asks, Arc::clone(&facts), reload);
     let shared = shared(&view, &inbox, &store, &clock, &heartbeats, &figures, edge);
     let server_config = loaded.server.clone();
     let server = tokio::spawn(async move {
@@ -251,6 +253,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         actions,
         sender,
         reloads,
+        asked,
         deliveries,
         collector,
         heartbeats,
@@ -310,7 +313,7 @@ fn shared(
     clock: &Clock,
     heartbeats: &Arc<RwLock<daruma_collect::Heartbeats>>,
     figures: &Arc<metrics::Figures>,
-    (asks, facts): (mpsc::Sender<Ask>, crate::api::Known),
+    (asks, facts, reload): (mpsc::Sender<Ask>, crate::api::Known, mpsc::Sender<Reload>),
 ) -> Shared {
     let (commands, mut asked) = mpsc::channel::<CommandRequest>(256);
     let to_loop = inbox.clone();
@@ -366,6 +369,7 @@ fn shared(
                 .map(|event| serde_json::to_value(event).map_err(|error| error.to_string()))
                 .collect()
         }),
+        reload,
     }
 }
 
@@ -416,21 +420,36 @@ async fn own_figures(
 impl Running {
     /// Serves until SIGTERM or SIGINT; SIGHUP loads the configuration anew.
     pub async fn until_stopped(mut self) {
-        while let Asked::Reload = next_signal().await {
-            self.reload().await;
+        let mut signals = Signals::catch();
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    // What was wrong has been said in the log.
+                    Asked::Reload => drop(self.reload().await),
+                    Asked::Stop => break,
+                },
+                Some(reply) = self.asked.recv() => {
+                    let said = self.reload().await;
+                    drop(reply.send(said)); // Whoever asked may have gone away.
+                }
+            }
         }
         crate::log::info("stopping");
         self.stop().await;
     }
 
     /// Loads the configuration anew; a bad one is refused and the running one stays.
-    pub async fn reload(&mut self) {
+    ///
+    /// # Errors
+    /// Every mistake, as it is logged.
+    pub async fn reload(&mut self) -> Result<(), String> {
         let loaded = match config::load(&self.places, &self.clock) {
             Ok(loaded) => loaded,
             Err(errors) => {
-                crate::log::error(&format!("{}\nthe running configuration stays", join(&errors)));
+                let said = join(&errors);
+                crate::log::error(&format!("{said}\nthe running configuration stays"));
                 crate::api::not_loaded(&self.facts);
-                return;
+                return Err(said);
             }
         };
         crate::api::loaded(&self.facts, (self.clock)(), &self.places, &loaded);
@@ -477,6 +496,7 @@ impl Running {
             crate::log::warning(&warning);
         }
         crate::log::info("the configuration was loaded anew");
+        Ok(())
     }
 
     /// Stops in the order of the flow, so that nothing that was taken in is lost.
@@ -520,29 +540,48 @@ enum Asked {
     Stop,
 }
 
-#[cfg(unix)]
-async fn next_signal() -> Asked {
-    use tokio::signal::unix::{SignalKind, signal};
-    let streams = (
-        signal(SignalKind::hangup()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut hup), Ok(mut term), Ok(mut int)) = streams else {
-        crate::log::error("signals cannot be caught; stopping");
-        return Asked::Stop;
-    };
-    tokio::select! {
-        _ = hup.recv() => Asked::Reload,
-        _ = term.recv() => Asked::Stop,
-        _ = int.recv() => Asked::Stop,
-    }
+/// Caught from the start to the end: one that comes in the middle of a reload waits for its turn.
+struct Signals {
+    #[cfg(unix)]
+    streams: Option<[tokio::signal::unix::Signal; 3]>,
 }
 
-#[cfg(not(unix))]
-async fn next_signal() -> Asked {
-    if tokio::signal::ctrl_c().await.is_err() {
-        crate::log::error("signals cannot be caught; stopping");
+impl Signals {
+    #[cfg(unix)]
+    fn catch() -> Signals {
+        use tokio::signal::unix::{SignalKind, signal};
+        let streams = (
+            signal(SignalKind::hangup()),
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        );
+        let (Ok(hup), Ok(term), Ok(int)) = streams else {
+            crate::log::error("signals cannot be caught; stopping");
+            return Signals { streams: None };
+        };
+        Signals { streams: Some([hup, term, int]) }
     }
-    Asked::Stop
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> Asked {
+        let Some([hup, term, int]) = &mut self.streams else { return Asked::Stop };
+        tokio::select! {
+            _ = hup.recv() => Asked::Reload,
+            _ = term.recv() => Asked::Stop,
+            _ = int.recv() => Asked::Stop,
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn catch() -> Signals {
+        Signals {}
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> Asked {
+        if tokio::signal::ctrl_c().await.is_err() {
+            crate::log::error("signals cannot be caught; stopping");
+        }
+        Asked::Stop
+    }
 }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
-use support::{Daruma, Hook, Service, program, until};
+use support::{Daruma, Hook, Service, program, request, until};
 
 /// One at a time: what is judged here is judgement, not how a crowded machine delays a probe.
 static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -123,6 +123,9 @@ fn a_bad_reload_is_refused_a_good_one_is_taken_and_sigterm_ends_cleanly() {
         let said = daruma.said.lock().unwrap().join("\n");
         said.contains("data.yaml:1:11: unknown field `rulez`; did you mean `rules`?").then_some(())
     });
+    let asked = request(daruma.address, "POST", "/-/reload", &[], "").unwrap();
+    assert_eq!(asked.0, 500, "{asked:?}");
+    assert!(asked.1.contains("did you mean `rules`?"), "{asked:?}");
     // The old one still works.
     service.signal("KILL");
     until("it is repaired", || (daruma.view()["healed_total"] == 1).then_some(()));

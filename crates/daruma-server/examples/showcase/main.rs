@@ -80,6 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         metrics: Arc::new(|| "# TYPE daruma_up gauge\ndaruma_up 1\n".to_owned()),
         ready: Arc::new(|| Ok(())),
         history: Arc::new(|query| Ok(vec![json!({ "seq": query.from, "kind": "started" })])),
+        reload: scene::reloads(),
     };
     let (_stop, stopped) = watch::channel(false);
     daruma_server::serve(listener, &config, shared, stopped).await?;
