@@ -259,11 +259,10 @@ impl AlertRule {
                 .map(|(name, template)| (name.clone(), template.expand_or_say(&scene)))
                 .collect()
         };
-        let mut labels = raw.to_map();
-        labels.extend(expanded(&self.labels));
-        labels.insert("alertname".to_owned(), self.alertname.clone());
+        let own = expanded(&self.labels);
+        let labels = own.iter().fold(raw.clone(), |all, (name, value)| all.with(name, value));
         Element {
-            labels: labels.into_iter().collect(),
+            labels: labels.with("alertname", &self.alertname),
             annotations: expanded(&self.annotations).into_iter().collect(),
             value: sample.value.number(),
             raw,

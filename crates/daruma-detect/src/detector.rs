@@ -29,6 +29,9 @@ pub const EAGER_MIN: Span = Span::millis(20);
 /// a hundredth of a processor. A rule that would need more is judged at its grid instants alone.
 const EAGER_POINTS: u64 = 500_000;
 
+/// What a label set that holds costs, in points: its texts are expanded and its inputs looked at.
+const HELD_COST: u64 = 256;
+
 /// What an evaluation costs however little it reads, in points.
 const RULE_COST: u64 = 64;
 
@@ -353,6 +356,9 @@ impl Detector {
             Body::Recording(recording) => recording.evaluate(time, &context),
         };
         rule.cost = overlay.read.get();
+        if let Body::Alert(alert) = &rule.body {
+            rule.cost += HELD_COST * alert.held.len() as u64;
+        }
         rule.failed = written.as_ref().err().cloned();
         match written {
             Ok(written) => {

@@ -98,10 +98,8 @@ impl Recording {
         let mut known = BTreeSet::new();
         let mut recorded = Vec::with_capacity(results.len());
         for result in results {
-            let mut labels = result.labels.to_map();
-            labels.insert(Labels::NAME.to_owned(), self.metric.clone());
-            labels.extend(self.labels.iter().cloned());
-            let labels: Labels = labels.into_iter().collect();
+            let named = result.labels.with(Labels::NAME, &self.metric);
+            let labels = self.labels.iter().fold(named, |all, (name, value)| all.with(name, value));
             if !known.insert(labels.clone()) {
                 return Err(format!("two results have the same labels {labels}"));
             }

@@ -56,17 +56,19 @@ impl Labels {
     /// The same set with `name` set to `value`; an empty value removes it.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Labels {
-        let mut map = self.to_map();
-        map.insert(name.to_owned(), value.to_owned());
-        map.into_iter().collect()
+        let mut pairs = self.0.to_vec();
+        put(&mut pairs, name, value);
+        Labels(pairs.into())
     }
 
     /// The same set with every pair of `other` put over it.
     #[must_use]
     pub fn merged(&self, other: &Labels) -> Labels {
-        let mut map = self.to_map();
-        map.extend(other.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-        map.into_iter().collect()
+        let mut pairs = self.0.to_vec();
+        for (name, value) in other.iter() {
+            put(&mut pairs, name, value);
+        }
+        Labels(pairs.into())
     }
 
     /// Only the labels for which `keep` says yes.
@@ -103,6 +105,16 @@ impl Labels {
             add(255);
         }
         hash
+    }
+}
+
+/// Sets `name` among sorted pairs; an empty value removes it. The other texts are shared, not copied.
+fn put(pairs: &mut Vec<(Arc<str>, Arc<str>)>, name: &str, value: &str) {
+    match pairs.binary_search_by(|(known, _)| (**known).cmp(name)) {
+        Ok(at) if value.is_empty() => drop(pairs.remove(at)),
+        Ok(at) => pairs[at].1 = value.into(),
+        Err(_) if value.is_empty() => {}
+        Err(at) => pairs.insert(at, (name.into(), value.into())),
     }
 }
 
@@ -413,6 +425,26 @@ mod tests {
     }
 
     proptest! {
+        /// Setting one label after another is what a map would do.
+        #[test]
+        fn labels_put_over_others_are_as_in_a_map(
+            base in prop::collection::btree_map("[a-d]", "[xy]?", 0..4),
+            over in prop::collection::btree_map("[a-e]", "[xyz]?", 0..4),
+        ) {
+            let labels: Labels = base.clone().into_iter().collect();
+            let mut map = base;
+            let mut one_by_one = labels.clone();
+            for (name, value) in &over {
+                map.insert(name.clone(), value.clone());
+                one_by_one = one_by_one.with(name, value);
+            }
+            prop_assert_eq!(&one_by_one, &map.into_iter().collect::<Labels>());
+            // Of a label set, empty values are not there to be put over.
+            let over: Labels = over.into_iter().collect();
+            let merged = over.iter().fold(labels.clone(), |all, (name, value)| all.with(name, value));
+            prop_assert_eq!(labels.merged(&over), merged);
+        }
+
         #[test]
         fn no_text_makes_the_matcher_parser_panic(text in "\\PC{0,30}") {
             let _ = text.parse::<Matcher>();
