@@ -85,6 +85,7 @@ impl Figures {
             ("daruma_log_records_total", count(&self.signals.records)),
             ("daruma_samples_refused_total", count(&self.signals.refused)),
             ("daruma_rule_errors_total", count(&self.signals.errors)),
+            ("daruma_rule_iterations_missed_total", count(&self.signals.missed)),
             ("daruma_rule_evaluation_seconds_total", count(&self.signals.evaluation_us) / 1e6),
             ("daruma_store_series", stats.series as f64),
             ("daruma_store_points", stats.points as f64),

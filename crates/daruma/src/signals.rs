@@ -35,6 +35,8 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Evaluations of rules that failed.
     pub errors: AtomicU64,
+    /// Grid instants of rules that passed unevaluated, since the rules were loaded.
+    pub missed: AtomicU64,
     /// Microseconds spent evaluating.
     pub evaluation_us: AtomicU64,
     /// The last time the path turned, in ms since 1970.
@@ -203,6 +205,7 @@ impl Path {
         };
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.evaluation_us.fetch_add(took, Ordering::Relaxed);
+        self.counters.missed.store(self.detector.missed(), Ordering::Relaxed);
         self.counters.errors.fetch_add(evaluated.errors.len() as u64, Ordering::Relaxed);
         if !evaluated.recorded.samples.is_empty() {
             self.samples(now, evaluated.recorded);
