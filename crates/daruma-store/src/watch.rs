@@ -71,8 +71,8 @@ impl Watches {
                 None => watches.loose.push(at),
             }
             let found = find(matchers);
-            watches.noted += found.len();
-            let series = (watches.noted <= NOTED_MAX).then_some(found);
+            let series = (watches.noted + found.len() <= NOTED_MAX).then_some(found);
+            watches.noted += series.as_ref().map_or(0, Vec::len);
             let hash = watches.hasher.hash_one(matchers.as_slice());
             watches.by_hash.entry(hash).or_default().push(at);
             let reach = if reach.0 <= REACH_MAX { reach.0.max(0) } else { 0 };
@@ -118,11 +118,13 @@ impl Watches {
             if !watch.matchers.iter().all(|matcher| matcher.matches(labels)) {
                 continue;
             }
-            self.noted += 1;
-            let Some(series) = watch.series.as_mut().filter(|_| self.noted <= NOTED_MAX) else {
+            let Some(series) = watch.series.as_mut() else { continue };
+            if self.noted >= NOTED_MAX {
+                self.noted -= series.len();
                 watch.series = None;
                 continue;
-            };
+            }
+            self.noted += 1;
             let place = series
                 .partition_point(|&other| labels_of(other).is_some_and(|other| other < labels));
             series.insert(place, id);
