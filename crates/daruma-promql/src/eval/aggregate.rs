@@ -61,6 +61,9 @@ impl Evaluator<'_> {
             (Some(param), _) => self.scalar(param, time)?,
             (None, _) => 0.0,
         };
+        if let Some(results) = self.fused(node, aggregate, aggregate.selection(), time)? {
+            return Ok(results);
+        }
         let vector = self.vector(&aggregate.input, time)?;
         let param_span = aggregate.param.as_ref().map_or(&node.span, |param| &param.span);
         match aggregate.op {

@@ -21,6 +21,8 @@ pub(crate) struct Leaf {
     pub(crate) offset: Span,
     /// Which series may not be counters, going by name and type; empty if all may be.
     doubtful: Vec<bool>,
+    /// Which series are known to have no resets; found when many windows are to be looked at.
+    rising: std::cell::OnceCell<Vec<bool>>,
     /// Where the points of each series' last window begin and end: the next window is mostly near.
     cursors: Vec<Cell<(usize, usize)>>,
 }
@@ -32,6 +34,7 @@ impl Leaf {
             window,
             offset: Span::ZERO,
             doubtful: Vec::new(),
+            rising: std::cell::OnceCell::new(),
             cursors: Vec::new(),
         }
     }
@@ -87,7 +90,8 @@ impl Evaluator<'_> {
             _ => Vec::new(),
         };
         let cursors = vec![Cell::new((0, 0)); series.len()];
-        Ok(Leaf { series, window, offset, doubtful, cursors })
+        let rising = std::cell::OnceCell::new();
+        Ok(Leaf { series, window, offset, doubtful, rising, cursors })
     }
 
     /// The newest sample of each series within the lookback, with its own time.
@@ -172,45 +176,77 @@ impl Evaluator<'_> {
 
     pub(super) fn windows(&self, selector: &VectorSelector, time: Time) -> Matrix<'_> {
         let (after, until, windows) = self.window_by_window(selector, time);
-        Matrix { windows: windows.collect(), after, until, edges: selector.edges }
+        let windows = windows.map(|(_, window)| window).collect();
+        Matrix { windows, after, until, edges: selector.edges }
     }
 
-    /// The bounds of the window, and what each series has in it, one by one.
+    /// The bounds of the window, and what each series, by its place, has in it, one by one.
     pub(super) fn window_by_window<'e>(
         &'e self,
         selector: &VectorSelector,
         time: Time,
-    ) -> (Time, Time, impl Iterator<Item = Window<'e>> + use<'e>) {
+    ) -> (Time, Time, impl Iterator<Item = (usize, Window<'e>)> + use<'e>) {
+        let leaf = &self.leaves[selector.index];
+        let (after, until) = self.bounds_at(selector, time);
+        let reach = self.reach(selector, (after, until));
+        let window = move |at: usize| Some((at, leaf.window_of(at, reach)?));
+        (after, until, (0..leaf.series.len()).filter_map(window))
+    }
+
+    /// The bounds, open and closed, of a selector's windows at a time.
+    pub(super) fn bounds_at(&self, selector: &VectorSelector, time: Time) -> (Time, Time) {
         let leaf = &self.leaves[selector.index];
         let (until, _) = shifted(selector.shift.at, leaf.offset, (time, time), self.bounds);
-        let after = until - leaf.window;
+        (until - leaf.window, until)
+    }
+
+    /// From where to where points are looked at for a window: its bounds, or beyond for its edges.
+    pub(super) fn reach(
+        &self,
+        selector: &VectorSelector,
+        (after, until): (Time, Time),
+    ) -> (Time, Time) {
         let lookback = self.limits.lookback;
-        let (from, to) = match selector.edges {
+        match selector.edges {
             Edges::Plain => (after, until),
             Edges::Anchored => (after - lookback, until),
             Edges::Smoothed => (after - lookback, until + lookback),
-        };
-        let window = move |(at, series): (usize, &'e Series)| {
-            let range = leaf.moved(at, from, to);
-            let points = series.points.get(range.clone()).unwrap_or(&[]);
-            let histograms = within(&series.histograms, |point| point.time, from, to);
-            if points.is_empty() && histograms.is_empty() {
-                return None;
-            }
-            Some(Window {
-                labels: series.labels.clone(),
-                drop_name: false,
-                points: points.into(),
-                starts: series.starts.get(range).unwrap_or(&[]),
-                histograms: histograms.into(),
-                doubtful: leaf.doubtful.get(at).copied().unwrap_or(false),
-            })
-        };
-        (after, until, leaf.series.iter().enumerate().filter_map(window))
+        }
     }
 }
 
 impl Leaf {
+    /// Finds out which series have no resets, because each point will be in many windows.
+    pub(super) fn look_for_resets(&self) {
+        self.rising.get_or_init(|| {
+            let rising = |one: &Series| {
+                let falls = |pair: &[Point]| pair[1].value < pair[0].value;
+                one.starts.is_empty() && !one.points.windows(2).any(falls)
+            };
+            self.series.iter().map(rising).collect()
+        });
+    }
+
+    /// What the series at a place has in `(from, to]`, if anything.
+    pub(super) fn window_of(&self, at: usize, (from, to): (Time, Time)) -> Option<Window<'_>> {
+        let series = &self.series[at];
+        let range = self.moved(at, from, to);
+        let points = series.points.get(range.clone()).unwrap_or(&[]);
+        let histograms = within(&series.histograms, |point| point.time, from, to);
+        if points.is_empty() && histograms.is_empty() {
+            return None;
+        }
+        Some(Window {
+            labels: series.labels.clone(),
+            drop_name: false,
+            points: points.into(),
+            starts: series.starts.get(range).unwrap_or(&[]),
+            histograms: histograms.into(),
+            doubtful: self.doubtful.get(at).copied().unwrap_or(false),
+            rising: self.rising.get().is_some_and(|rising| rising[at]),
+        })
+    }
+
     /// Where the points in `(from, to]` lie, found from where those of the last window lay.
     fn moved(&self, at: usize, from: Time, to: Time) -> Range<usize> {
         let points = &self.series[at].points;

@@ -14,6 +14,7 @@ mod calls;
 mod dates;
 mod edges;
 mod enrich;
+mod fused;
 mod intern;
 mod leaves;
 mod notes;
@@ -268,6 +269,8 @@ pub(crate) struct Window<'e> {
     pub(crate) histograms: std::borrow::Cow<'e, [HistogramPoint]>,
     /// Whether neither name nor type say that it is a counter.
     pub(crate) doubtful: bool,
+    /// Whether it is known that no value lies below the one before it, and no start is known.
+    pub(crate) rising: bool,
 }
 
 /// A range vector under way.
@@ -312,6 +315,8 @@ pub(crate) struct Evaluator<'q> {
     steps: RefCell<HashMap<usize, Steps>>,
     /// By the node's id.
     memos: RefCell<HashMap<usize, Memo>>,
+    /// By the aggregation's id; without a value where there is no short way.
+    fused: RefCell<HashMap<usize, Option<std::rc::Rc<fused::Fused>>>>,
     notes: RefCell<Vec<Annotation>>,
     /// Places in `notes` by level and text.
     noted: RefCell<HashMap<(AnnotationLevel, String), usize>>,
@@ -337,6 +342,7 @@ impl<'q> Evaluator<'q> {
             inners: HashMap::new(),
             steps: RefCell::default(),
             memos: RefCell::default(),
+            fused: RefCell::default(),
             notes: RefCell::default(),
             noted: RefCell::default(),
             repairs: RefCell::default(),

@@ -79,7 +79,7 @@ pub(super) fn growth(
     if histograms.is_empty() {
         let (first, last) = (points.first()?, points.last()?);
         let mut growth = last.value - first.value;
-        if counter {
+        if counter && !window.rising {
             growth += corrections(job, name, points, window.starts);
         }
         let stretch = Stretch {

@@ -92,6 +92,7 @@ impl Evaluator<'_> {
                 starts: &[],
                 histograms: histograms.into(),
                 doubtful: leaves::is_doubtful(&column.labels),
+                rising: false,
             })
         };
         let [kept, dropped] = &steps.columns;

@@ -8,8 +8,8 @@ use super::aggregate::{COLLISION, quantile_range};
 use super::edges::{mixed_schemas, reconciled};
 use super::leaves::mixed_types;
 use super::rates::{growth, last_step, started_anew};
-use super::{Element, Evaluated, Evaluator, Window, failed, sums};
-use crate::ast::{Call, Edges, Kind, Node};
+use super::{Element, EvalError, Evaluated, Evaluator, Window, failed, sums};
+use crate::ast::{Call, Edges, Kind, Node, VectorSelector};
 use crate::histogram::{Body, is_reset, same};
 use crate::value::SampleValue;
 
@@ -31,7 +31,7 @@ pub(super) struct Job<'j> {
 type Compute = fn(&Job<'_>, &Window<'_>) -> Option<SampleValue>;
 
 /// The functions that keep the metric's name.
-const KEEPS_NAME: [&str; 2] = ["first_over_time", "last_over_time"];
+pub(super) const KEEPS_NAME: [&str; 2] = ["first_over_time", "last_over_time"];
 
 fn computation(name: &str) -> Option<Compute> {
     Some(match name {
@@ -141,11 +141,56 @@ impl Evaluator<'_> {
         // A selector's windows need not be held all at once.
         if let Kind::Selector(selector) = &arg.bare().kind {
             let (after, until, windows) = self.window_by_window(selector, time);
+            let windows = windows.map(|(_, window)| window);
             return self.each_window(call, &job(after, until, selector.edges), compute, windows);
         }
         let matrix = self.matrix(arg, time)?;
         let job = job(matrix.after, matrix.until, matrix.edges);
         self.each_window(call, &job, compute, matrix.windows.into_iter())
+    }
+
+    /// What a function without other parameters yields for each series, by its place, at each of the
+    /// times. Series by series: what neighbouring windows share is still at hand then.
+    pub(super) fn floats_over_windows(
+        &self,
+        call: &Call,
+        selector: &VectorSelector,
+        times: &[Time],
+        mut each: impl FnMut(usize, usize, f64),
+    ) -> Evaluated<()> {
+        let name = call.function.name;
+        let Some(compute) = computation(name) else {
+            return failed(format!("`{name}` cannot be evaluated"));
+        };
+        let job = |time: &Time| {
+            let (after, until) = self.bounds_at(selector, *time);
+            Job {
+                eval: self,
+                span: &call.args[0].span,
+                after,
+                until,
+                edges: selector.edges,
+                time: *time,
+                params: [f64::NAN; 2],
+                judged: std::cell::RefCell::new(None),
+            }
+        };
+        let jobs: Vec<Job<'_>> = times.iter().map(job).collect();
+        let leaf = &self.leaves[selector.index];
+        leaf.look_for_resets();
+        for series in 0..leaf.series.len() {
+            if self.querier.stopped() {
+                return Err(EvalError::Stopped);
+            }
+            for (at, job) in jobs.iter().enumerate() {
+                let reach = self.reach(selector, (job.after, job.until));
+                let Some(window) = leaf.window_of(series, reach) else { continue };
+                if let Some(value) = compute(job, &window).as_ref().and_then(SampleValue::float) {
+                    each(at, series, value);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn each_window<'w>(
