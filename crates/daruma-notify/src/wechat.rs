@@ -119,9 +119,6 @@ impl Notifier for WeChat {
             "agentid": config.agent_id,
             "msgtype": form,
             form: {"content": content},
-            // The vendor drops a repetition within this many seconds.
-            "enable_duplicate_check": 1,
-            "duplicate_check_interval": 1800,
         });
         let base = config.api_url.trim_end_matches('/');
         let url = format!("{base}/message/send?access_token={}", percent(to.token));

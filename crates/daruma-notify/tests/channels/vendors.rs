@@ -512,6 +512,58 @@ async fn a_test_message_says_so_and_gives_the_line_for_the_ledger() {
     }
 }
 
+/// What the manual shows can be written so, and it shows every channel.
+#[test]
+fn the_manual_shows_every_channel_as_it_is() {
+    let manual = include_str!("../../../../docs/receivers.md");
+    let yaml = manual.split("```yaml\nname: ops\n").nth(1).unwrap().split("```").next().unwrap();
+    let channels = receiver(yaml).unwrap().channels();
+    for declared in DECLARED {
+        let kind = declared.kind;
+        assert!(channels.iter().any(|(name, _)| *name == channel(kind)), "{kind} is not shown");
+        assert!(manual.contains(&format!("\n| {kind} |")), "{kind} is not in the table");
+    }
+}
+
+/// The engine of templates is handed in; without it, or when it fails, built-in words go out and the
+/// ledger says so.
+#[tokio::test]
+async fn own_words_are_sent_if_they_can_be_had_and_never_keep_a_message_back() {
+    let render: daruma_notify::Render =
+        std::sync::Arc::new(|template, message, escape| match template {
+            "{{ fail }}" => Err("no function `fail`".to_owned()),
+            _ => Ok(template.replace("{{ .Title }}", &escape(&message.title))),
+        });
+    let (port, seen) = far_side(|_| Reply::text(200, "")).await;
+    let webhook = |body: &str| {
+        let body = serde_json::to_string(body).unwrap();
+        sender(&format!(
+            "webhook_configs: [{{url: 'http://127.0.0.1:{port}/', body: {body}, secret: k}}]"
+        ))
+    };
+    let it = message("ops/webhook[0]", "a \"quoted\" word", "x");
+    let own = r#"{"alarm": "{{ .Title }}"}"#;
+    let with = webhook(own).with_render(render.clone()).send(&it, 1).await;
+    assert_eq!(with.outcome, AttemptOutcome::Accepted, "{}", with.said);
+    let failing = webhook("{{ fail }}").with_render(render);
+    assert_eq!(
+        failing.warnings(),
+        ["ops/webhook[0]: built-in words for `body`: no function `fail`"]
+    );
+    let failed = failing.send(&it, 1).await;
+    assert!(failed.said.contains("built-in words for `body`"), "{}", failed.said);
+    let without = webhook(own).send(&it, 1).await;
+    assert!(without.said.contains("no template engine"), "{}", without.said);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0].json(), json!({"alarm": "a \"quoted\" word"}));
+    let signed = daruma_notify::signature(b"k", &seen[0].body);
+    assert_eq!(seen[0].get("x-daruma-signature"), signed);
+    assert_eq!(
+        (seen[1].json()["version"].clone(), seen[2].json()["version"].clone()),
+        (json!("4"), json!("4"))
+    );
+}
+
 #[test]
 fn a_channel_is_a_file_and_a_line_in_the_list_and_is_tried_here() {
     let elsewhere = ["webhook", "email", "exec", "web_push"];
