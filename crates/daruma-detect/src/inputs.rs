@@ -422,11 +422,17 @@ const SERIES_COST: u64 = 16;
 
 impl Querier for Overlay<'_> {
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
-        self.seen(matchers, (after, until), self.base.select(matchers, after, until))
+        let found = self.seen(matchers, (after, until), self.base.select(matchers, after, until));
+        self.pay(found.iter().map(|series| series.points.len() as u64));
+        found
     }
 
     fn select_newest(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
-        self.seen(matchers, (after, until), self.base.select_newest(matchers, after, until))
+        let found = self.base.select_newest(matchers, after, until);
+        let found = self.seen(matchers, (after, until), found);
+        // Whether older ones are left out is the store's affair, and no rule is due later for it.
+        self.pay(found.iter().map(|_| 1));
+        found
     }
 
     fn stopped(&self) -> bool {
@@ -442,13 +448,6 @@ impl Overlay<'_> {
         (after, until): (Time, Time),
         mut found: Vec<Series>,
     ) -> Vec<Series> {
-        self.add(matchers, after, until, &mut found);
-        let cost = |series: &Series| series.points.len() as u64 + SERIES_COST;
-        self.read.set(self.read.get() + found.iter().map(cost).sum::<u64>());
-        found
-    }
-
-    fn add(&self, matchers: &[Matcher], after: Time, until: Time, found: &mut Vec<Series>) {
         let mut fresh = Vec::new();
         for (labels, points) in self.added.candidates(matchers) {
             if !matchers.iter().all(|matcher| matcher.matches(labels)) {
@@ -474,5 +473,11 @@ impl Overlay<'_> {
             found.extend(fresh);
             found.sort_by(|a, b| a.labels.cmp(&b.labels));
         }
+        found
+    }
+
+    /// Notes what it costs to read series of so many points.
+    fn pay(&self, points: impl Iterator<Item = u64>) {
+        self.read.set(self.read.get() + points.map(|points| points + SERIES_COST).sum::<u64>());
     }
 }
