@@ -117,6 +117,7 @@ fn message_alert(alert: &Alert) -> MessageAlert {
         status: if ended { MessageStatus::Resolved } else { MessageStatus::Firing },
         starts_at: alert.fired_at.unwrap_or(alert.active_at),
         ends_at: alert.resolved_at,
+        generator_url: String::new(),
     }
 }
 
@@ -267,6 +268,7 @@ impl Cx<'_> {
                             status: MessageStatus::Resolved,
                             starts_at: self.now,
                             ends_at: ended,
+                            generator_url: String::new(),
                         },
                     };
                     told.labels = labels;
@@ -315,7 +317,10 @@ impl Cx<'_> {
                 level,
                 title: title.to_owned(),
                 text: text.clone(),
+                group_key: String::new(),
                 group_labels: shared.clone(),
+                route_labels: Labels::default(),
+                left_out: 0,
                 alerts: alerts.clone(),
                 created: now,
             };

@@ -68,6 +68,9 @@ pub struct MessageAlert {
     pub starts_at: Time,
     /// When it ended, if it has.
     pub ends_at: Option<Time>,
+    /// Where it can be looked at where it arose, or `""`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub generator_url: String,
 }
 
 /// A message for one receiver over one channel; the same for every attempt at it.
@@ -89,10 +92,20 @@ pub struct Message {
     pub title: String,
     /// Plain text: the timeline so far.
     pub text: String,
-    /// Labels all alerts of the incident share.
+    /// What is told together: the same for all messages of one group, so that a far side can tell that
+    /// they belong together. `""`: by incident.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group_key: String,
+    /// Labels all alerts of the group share, because it is by them that they are grouped.
     pub group_labels: Labels,
+    /// Labels of the route that led here.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub route_labels: Labels,
     /// What it is about, at most 100.
     pub alerts: Vec<MessageAlert>,
+    /// Alerts that are not listed because there are too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// When the core decided to send it.
     pub created: Time,
 }
@@ -128,4 +141,9 @@ pub struct Attempt {
     /// The far side asked to wait this long (`Retry-After`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Span>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // The form that serde asks for.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

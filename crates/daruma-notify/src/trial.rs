@@ -18,13 +18,17 @@ pub fn trial_message(channel: &str, status: MessageStatus, now: Time) -> Message
         level: Level::Info,
         title: format!("TEST: a message of Daruma; {word}"),
         text: format!("This is a test of the channel {channel}. Nobody needs to do anything."),
+        group_key: String::new(),
         group_labels: Labels::from([("alertname", "DarumaTest")]),
+        route_labels: Labels::default(),
+        left_out: 0,
         alerts: vec![MessageAlert {
             labels: Labels::from(labels),
             annotations: Labels::from([("summary", "This is only a test.")]),
             status,
             starts_at: now,
             ends_at: resolved.then_some(now),
+            generator_url: String::new(),
         }],
         created: now,
     }

@@ -33,13 +33,17 @@ fn message(id: u64, incident: u64) -> Message {
         level: Level::Critical,
         title: "shop hängt auf web-1; restarted once".to_owned(),
         text: "03:04 panic: <b>boom</b> & more\n.\n03:05 restarted\n".to_owned(),
+        group_key: String::new(),
         group_labels: Labels::from([("alertname", "ShopErrors")]),
+        route_labels: Labels::default(),
+        left_out: 0,
         alerts: vec![MessageAlert {
             labels,
             annotations: Labels::from([("summary", "too many errors")]),
             status: MessageStatus::Firing,
             starts_at: Time::from_secs(1_700_000_000),
             ends_at: None,
+            generator_url: String::new(),
         }],
         created: Time::from_secs(1_700_000_010),
     }

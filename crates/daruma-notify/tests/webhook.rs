@@ -23,6 +23,7 @@ fn message() -> Message {
         status: if ends_at { MessageStatus::Resolved } else { MessageStatus::Firing },
         starts_at: Time(1_700_000_000_250),
         ends_at: ends_at.then_some(Time::from_secs(1_700_000_060)),
+        generator_url: String::new(),
     };
     Message {
         id: 17,
@@ -33,7 +34,10 @@ fn message() -> Message {
         level: Level::Critical,
         title: "web is down".to_owned(),
         text: "03:04 down".to_owned(),
+        group_key: String::new(),
         group_labels: Labels::from([("alertname", "Down")]),
+        route_labels: Labels::default(),
+        left_out: 0,
         alerts: vec![alert("a", false), alert("b", true)],
         created: Time::from_secs(1_700_000_010),
     }

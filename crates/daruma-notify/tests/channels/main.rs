@@ -28,7 +28,10 @@ pub fn message(channel: &str, title: &str, text: &str) -> Message {
         level: Level::Critical,
         title: title.to_owned(),
         text: text.to_owned(),
+        group_key: String::new(),
         group_labels: Labels::from([("alertname", "Down")]),
+        route_labels: Labels::default(),
+        left_out: 0,
         alerts: vec![MessageAlert {
             labels: Labels::from([
                 ("alertname", "Down"),
@@ -39,6 +42,7 @@ pub fn message(channel: &str, title: &str, text: &str) -> Message {
             status: MessageStatus::Firing,
             starts_at: Time::from_secs(NOW - 60),
             ends_at: None,
+            generator_url: String::new(),
         }],
         created: Time::from_secs(NOW - 10),
     }
