@@ -279,16 +279,16 @@ impl Reporter {
 
     /// Samples, without a word on health.
     pub fn samples(&mut self, commit: Commit) {
-        if commit.samples.is_empty() {
+        if commit.is_empty() {
             return self.flush();
         }
-        self.counts.signals.fetch_add(commit.samples.len() as u64, Relaxed);
+        self.counts.signals.fetch_add(commit.len() as u64, Relaxed);
         self.commits.push_back(commit);
         self.flush();
         while self.commits.len() > COMMITS_KEPT_MAX {
             if let Some(oldest) = self.commits.pop_front() {
-                self.counts.signals.fetch_sub(oldest.samples.len() as u64, Relaxed);
-                self.lost(oldest.samples.len() as u64);
+                self.counts.signals.fetch_sub(oldest.len() as u64, Relaxed);
+                self.lost(oldest.len() as u64);
             }
         }
     }
@@ -438,7 +438,7 @@ mod tests {
 
     fn commit(value: f64) -> Commit {
         let labels = Labels::from([("__name__", "x")]);
-        Commit { samples: vec![Sample { labels, time: Time(0), value }] }
+        Commit::from(vec![Sample { labels, time: Time(0), value }])
     }
 
     #[tokio::test]

@@ -52,7 +52,7 @@ impl FileSource {
                 sample("daruma_file_size_bytes", bytes as f64),
             ]);
         }
-        Commit { samples }
+        Commit::from(samples)
     }
 }
 

@@ -120,7 +120,7 @@ impl Heard {
         let samples = values.into_iter().filter_map(|(name, value)| {
             Some(Sample { labels: labels.with(Labels::NAME, name), time: now, value: value? })
         });
-        Commit { samples: samples.collect() }
+        Commit::from(samples.collect::<Vec<_>>())
     }
 }
 

@@ -498,7 +498,7 @@ fn digest(
         }
     };
     samples.extend(memory.report(failed.is_none(), took, counts, at));
-    (Commit { samples }, counts, failed)
+    (Commit::from(samples), counts, failed)
 }
 
 impl Source for TargetSource {

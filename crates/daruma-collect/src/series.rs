@@ -100,7 +100,7 @@ impl SeriesBook {
             seen.clear();
             self.known.retain(|known| seen.insert(known.labels.clone()));
         }
-        Commit { samples }
+        Commit::from(samples)
     }
 }
 

@@ -167,7 +167,7 @@ impl Fleet {
             .zip(&self.values)
             .map(|((labels, _), value)| Sample { labels: labels.clone(), time, value: *value })
             .collect();
-        samples.chunks(2000).map(|chunk| Commit { samples: chunk.to_vec() }).collect()
+        samples.chunks(2000).map(|chunk| Commit::from(chunk.to_vec())).collect()
     }
 }
 

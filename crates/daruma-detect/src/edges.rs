@@ -104,7 +104,7 @@ impl Edges {
             }
         };
         let mut last: Option<(&str, Option<&Metric>)> = None;
-        for labels in commit.samples.iter().map(|sample| &sample.labels) {
+        for labels in commit.labels() {
             for edge in &self.anywhere {
                 offer(edge, labels);
             }
@@ -159,7 +159,7 @@ mod tests {
                 time: Time(0),
                 value: 0.0,
             };
-            let commit = Commit { samples: samples.iter().map(sample).collect() };
+            let commit = Commit::from(samples.iter().map(sample).collect::<Vec<_>>());
             let edges = Edges::new(exprs.iter().enumerate());
             let mut marked = vec![false; exprs.len()];
             let mut found = edges.touched(&commit, &mut marked);

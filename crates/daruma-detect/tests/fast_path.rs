@@ -106,7 +106,7 @@ proptest! {
             let mut samples: Vec<Sample> = samples.into_iter().map(sample).collect();
             samples.sort_by(|a, b| a.labels.cmp(&b.labels));
             samples.dedup_by(|a, b| a.labels == b.labels);
-            let commit = Commit { samples };
+            let commit = Commit::from(samples);
             fast.append(now, &commit);
             plain.append(now, &commit);
             prop_assert_eq!(fast.detector.next_due(), plain.detector.next_due());

@@ -242,6 +242,25 @@ impl Histogram {
         }
     }
 
+    /// Whether its counts go on from `before`: both count the same way, have the same kind of buckets, and
+    /// none holds less. What its producer says of it counts only where that is a reset.
+    #[must_use]
+    pub fn goes_on_from(&self, before: &Histogram) -> bool {
+        let counters = self.hint != ResetHint::Gauge && before.hint != ResetHint::Gauge;
+        let alike = self.schema == before.schema
+            && self.zero_threshold == before.zero_threshold
+            && self.custom_bounds == before.custom_bounds
+            && self.is_stale() == before.is_stale();
+        let fell = |now: &Buckets, before: &Buckets| any_fell(now.iter(), before.iter());
+        counters
+            && alike
+            && self.hint != ResetHint::Reset
+            && self.count >= before.count
+            && self.zero_count >= before.zero_count
+            && !fell(&self.positive, &before.positive)
+            && !fell(&self.negative, &before.negative)
+    }
+
     fn check_buckets(&self, buckets: &Buckets) -> Result<(), HistogramError> {
         let error = || HistogramError::Spans { counts: buckets.counts.len() };
         let (mut length, mut end) = (0_u64, 0_i64);
@@ -260,6 +279,30 @@ impl Histogram {
         }
         Ok(())
     }
+}
+
+/// Whether a bucket holds less now than before. Both run in order of index; an index may repeat.
+#[must_use]
+pub fn any_fell(
+    now: impl Iterator<Item = (i32, f64)>,
+    before: impl Iterator<Item = (i32, f64)>,
+) -> bool {
+    let mut now = now.peekable();
+    let mut before = before.peekable();
+    while let Some((index, mut count_before)) = before.next() {
+        while let Some((_, more)) = before.next_if(|(next, _)| *next == index) {
+            count_before += more;
+        }
+        while now.next_if(|(next, _)| *next < index).is_some() {}
+        let mut count_now = 0.0;
+        while let Some((_, more)) = now.next_if(|(next, _)| *next == index) {
+            count_now += more;
+        }
+        if count_now < count_before {
+            return true;
+        }
+    }
+    false
 }
 
 /// One histogram at one time.
@@ -322,6 +365,31 @@ mod tests {
         assert_eq!(twice.validate(), Err(HistogramError::Bounds));
         let beyond = Histogram { positive: [(3, 1.0)].into_iter().collect(), ..custom };
         assert_eq!(beyond.validate(), Err(HistogramError::Spans { counts: 1 }));
+    }
+
+    #[test]
+    fn only_what_grew_in_the_same_buckets_goes_on() {
+        let now = |count: f64, buckets: &[(i32, f64)]| Histogram {
+            count,
+            positive: buckets.iter().copied().collect(),
+            ..Histogram::default()
+        };
+        let before = now(4.0, &[(1, 1.0), (3, 3.0)]);
+        let hinted = |hint| Histogram { hint, ..before.clone() };
+        for (histogram, want) in [
+            (before.clone(), true),
+            (now(9.0, &[(1, 1.0), (2, 5.0), (3, 3.0)]), true),
+            (now(3.0, &[(1, 1.0), (3, 3.0)]), false),
+            (now(9.0, &[(1, 0.5), (3, 8.5)]), false),
+            (now(9.0, &[(3, 9.0)]), false),
+            (hinted(ResetHint::Reset), false),
+            (hinted(ResetHint::Gauge), false),
+            (Histogram { schema: 1, ..before.clone() }, false),
+            (Histogram { hint: ResetHint::NotReset, ..now(1.0, &[(1, 1.0)]) }, false),
+            (Histogram::stale(), false),
+        ] {
+            assert_eq!(histogram.goes_on_from(&before), want, "{histogram:?}");
+        }
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | time, duration | [`Time`], [`Span`] |
 //! | label set, matcher | [`Labels`], [`Matcher`], [`Matchers`] |
-//! | signal | [`Sample`] in a [`Commit`], [`LogRecord`] |
+//! | signal | [`Sample`] and [`HistogramSample`] in a [`Commit`], [`LogRecord`] |
 //! | what a query reads | [`Series`] of [`Point`]s and [`HistogramPoint`]s |
 //! | what a rule says | [`Finding`], [`Verdict`], [`Evidence`] |
 //! | what a witness may be asked | [`Check`], [`Observation`] |
@@ -29,9 +29,11 @@ pub use action::{ActionEnd, ActionId, ActionKind, ActionOutcome, ActionRequest, 
 pub use check::{Check, FileCheck, HttpProbe, Observation, ProcessCheck, TcpProbe};
 pub use finding::{Evidence, Finding, Verdict};
 pub use health::{SourceHealth, SourceState};
-pub use histogram::{BucketSpan, Buckets, Histogram, HistogramError, HistogramPoint, ResetHint};
+pub use histogram::{
+    BucketSpan, Buckets, Histogram, HistogramError, HistogramPoint, ResetHint, any_fell,
+};
 pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers};
 pub use message::{Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus};
 pub use query::{Point, Querier, STALE_BITS, Series, is_stale, stale_marker};
-pub use signal::{Commit, LogRecord, Sample, Severity, Signal};
+pub use signal::{Commit, HistogramSample, LogRecord, Sample, Severity, Signal};
 pub use time::{Clock, Span, SpanError, Time};

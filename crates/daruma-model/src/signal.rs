@@ -1,8 +1,10 @@
 //! What sources bring in.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Time};
+use crate::{Histogram, HistogramPoint, Labels, Time};
 
 /// One value of one series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,11 +17,63 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// One native histogram of one series. Beside [`Sample`], because nearly all samples are numbers, and
+/// are not to pay for those that are not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramSample {
+    /// The series: all labels, `__name__` among them.
+    pub labels: Labels,
+    /// Event time.
+    pub time: Time,
+    /// Since when its counts count, if that is known.
+    pub start: Option<Time>,
+    /// The distribution, possibly a staleness marker.
+    pub histogram: Arc<Histogram>,
+}
+
+impl HistogramSample {
+    /// As it stands in its series.
+    #[must_use]
+    pub fn point(&self) -> HistogramPoint {
+        let HistogramSample { time, start, ref histogram, .. } = *self;
+        HistogramPoint { time, start, histogram: Arc::clone(histogram) }
+    }
+}
+
 /// The unit of visibility: one scrape, one probe, one reading of the host. Seen whole or not at all.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Most have numbers only: `Commit::from(samples)`.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Commit {
-    /// Its samples, at most one per series.
+    /// Its numbers, at most one per series.
     pub samples: Vec<Sample>,
+    /// Its native histograms, at most one per series, none of a series with a number.
+    pub histograms: Vec<HistogramSample>,
+}
+
+impl Commit {
+    /// How many samples it holds, of both kinds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.samples.len() + self.histograms.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.histograms.is_empty()
+    }
+
+    /// The series of its samples.
+    pub fn labels(&self) -> impl Iterator<Item = &Labels> {
+        let numbers = self.samples.iter().map(|sample| &sample.labels);
+        numbers.chain(self.histograms.iter().map(|sample| &sample.labels))
+    }
+}
+
+impl From<Vec<Sample>> for Commit {
+    fn from(samples: Vec<Sample>) -> Commit {
+        Commit { samples, histograms: Vec::new() }
+    }
 }
 
 /// How grave the writer of a log record said it is.

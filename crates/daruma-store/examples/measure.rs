@@ -58,7 +58,7 @@ fn main() {
             }
             samples.push(Sample { labels: labels.clone(), time, value: *value });
         }
-        let commit = Commit { samples };
+        let commit = Commit::from(samples);
         let start = Instant::now();
         let appended = store.append(&commit);
         spent += start.elapsed();

@@ -14,7 +14,7 @@ fn sample(labels: &Labels, time: i64, value: f64) -> Sample {
 }
 
 fn commit(samples: Vec<Sample>) -> Commit {
-    Commit { samples }
+    Commit::from(samples)
 }
 
 fn name(name: &str) -> Labels {

@@ -253,5 +253,5 @@ pub fn own_samples(now: Time, figures: &[(&str, f64)]) -> Commit {
         time: now,
         value: *value,
     };
-    Commit { samples: figures.iter().map(sample).collect() }
+    Commit::from(figures.iter().map(sample).collect::<Vec<_>>())
 }

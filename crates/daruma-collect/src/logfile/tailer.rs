@@ -1076,7 +1076,7 @@ impl<O: Out> Tailer<O> {
         }
         self.next_changed_samples = now + SAMPLE_CHANGED_EVERY;
         if !samples.is_empty() {
-            self.out.samples(Commit { samples });
+            self.out.samples(Commit::from(samples));
         }
     }
 }

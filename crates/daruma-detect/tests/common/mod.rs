@@ -66,7 +66,7 @@ impl World {
 
     /// One commit of samples; `NaN` stands for the staleness marker.
     pub(crate) fn commit(&mut self, now: Time, samples: &[(&str, f64)]) {
-        let samples = samples
+        let samples: Vec<Sample> = samples
             .iter()
             .map(|(text, value)| Sample {
                 labels: series(text),
@@ -74,7 +74,7 @@ impl World {
                 value: if value.is_nan() { stale_marker() } else { *value },
             })
             .collect();
-        self.append(now, &Commit { samples });
+        self.append(now, &Commit::from(samples));
     }
 
     pub(crate) fn append(&mut self, now: Time, commit: &Commit) {

@@ -1,6 +1,6 @@
 //! Whether a counter histogram began anew.
 
-use daruma_model::{Buckets, Histogram, ResetHint};
+use daruma_model::{Buckets, Histogram, ResetHint, any_fell};
 
 use super::arith::{Body, Moved, coarser, common_bounds, finer_by};
 use super::exponential_bound;
@@ -57,29 +57,6 @@ fn custom_fell(current: &Histogram, previous: &Histogram) -> bool {
         current.positive.iter().map(|(index, count)| (now.index(index), count)),
         previous.positive.iter().map(|(index, count)| (before.index(index), count)),
     )
-}
-
-/// Whether a bucket holds less now than before. Both run in order of index; an index may repeat.
-fn any_fell(
-    now: impl Iterator<Item = (i32, f64)>,
-    before: impl Iterator<Item = (i32, f64)>,
-) -> bool {
-    let mut now = now.peekable();
-    let mut before = before.peekable();
-    while let Some((index, mut count_before)) = before.next() {
-        while let Some((_, more)) = before.next_if(|(next, _)| *next == index) {
-            count_before += more;
-        }
-        while now.next_if(|(next, _)| *next < index).is_some() {}
-        let mut count_now = 0.0;
-        while let Some((_, more)) = now.next_if(|(next, _)| *next == index) {
-            count_now += more;
-        }
-        if count_now < count_before {
-            return true;
-        }
-    }
-    false
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ use daruma_model::{
     Histogram, HistogramPoint, Labels, Matcher, Point, Querier, ResetHint, Series, Time,
 };
 
-use crate::histogram::is_reset;
-
 /// Series in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
@@ -86,15 +84,9 @@ impl Stored {
         let mut hinted = Vec::with_capacity(self.histograms.len());
         for point in &self.histograms {
             let goes_on = before.is_some_and(|before| {
-                let (a, b) = (&before.histogram, &point.histogram);
                 let between = self.points.partition_point(|other| other.time <= before.time)
                     != self.points.partition_point(|other| other.time <= point.time);
-                let alike = a.schema == b.schema
-                    && a.zero_threshold == b.zero_threshold
-                    && a.custom_bounds == b.custom_bounds
-                    && a.hint != ResetHint::Gauge
-                    && a.is_stale() == b.is_stale();
-                !between && alike && b.hint != ResetHint::Reset && !is_reset(b, a)
+                !between && point.histogram.goes_on_from(&before.histogram)
             });
             let hint = match point.histogram.hint {
                 ResetHint::Gauge => ResetHint::Gauge,

@@ -144,7 +144,7 @@ pub(crate) fn samples(at: Time) -> Commit {
             inflight,
         ));
     }
-    let samples = all
+    let samples: Vec<Sample> = all
         .into_iter()
         .map(|(name, labels, value)| Sample {
             labels: labels.into_iter().chain([("__name__", name)]).collect(),
@@ -152,7 +152,7 @@ pub(crate) fn samples(at: Time) -> Commit {
             value,
         })
         .collect();
-    Commit { samples }
+    Commit::from(samples)
 }
 
 /// The path of signals: what is pushed is stored, and rules are told of.
