@@ -11,7 +11,7 @@ use daruma_promql::{Expr, Kind, Limits, SampleValue, Value, VectorSample, format
 use crate::inputs::{History, Inputs, Missing, selector_text};
 use crate::life::{Life, Seen, Waits};
 use crate::rules::{RuleSample, Written, pairs};
-use crate::template::{Scene, Template};
+use daruma_template::{Scene, Template};
 
 /// How often a finding that goes on holding is told again with its newest value.
 const REFRESH: Span = Span::secs(10);

@@ -11,7 +11,7 @@ use crate::detector::{DetectError, Detector, Group, Rule, RuleFile, RuleInfo, Ru
 use crate::edges::Edges;
 use crate::logrules::{LogAlert, LogRules};
 use crate::rules::{Body, pairs};
-use crate::template::Template;
+use daruma_template::Template;
 
 /// Samples one rule may read: a rule that needs more would hold up all others.
 const RULE_SAMPLES_MAX: usize = 10_000_000;

@@ -21,7 +21,6 @@ mod logrules;
 mod reload;
 mod rules;
 mod status;
-mod template;
 mod witness;
 
 pub use config::{
@@ -35,5 +34,4 @@ pub use inputs::{Read, reads};
 pub use life::ActiveAlert;
 pub use rules::{GroupRun, RuleSample, Surroundings};
 pub use status::{GroupStatus, RuleStatus};
-pub use template::{QueryFn, Scene, Template, TemplateError};
 pub use witness::witness;

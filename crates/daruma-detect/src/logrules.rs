@@ -14,7 +14,7 @@ use regex::{RegexSet, RegexSetBuilder};
 
 use crate::config::{LogKind, LogRule};
 use crate::kinds::{Kinds, kind_of};
-use crate::template::{Scene, Template};
+use daruma_template::{Scene, Template};
 
 /// Label sets one rule keeps apart; more are counted and not watched.
 const SETS_MAX: usize = 10_000;

@@ -13,7 +13,7 @@ use daruma_promql::{Expr, Limits, SampleValue, instant};
 use crate::alerts::{AlertRule, Context, samples};
 use crate::config::{FileRule, RuleGroup};
 use crate::life::ActiveAlert;
-use crate::template::Template;
+use daruma_template::Template;
 
 /// One sample that a rule writes; [`stale_marker`] where a series ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@ use daruma_model::{Labels, Span, Time};
 
 use crate::Detector;
 use crate::rules::Body;
-use crate::template::Template;
+use daruma_template::Template;
 
 /// A group of a rule file, or one of our own rules over series.
 #[derive(Debug, Clone, PartialEq)]

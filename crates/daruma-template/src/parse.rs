@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::functions;
+use crate::functions;
 
 /// Blocks within blocks, parentheses within parentheses.
 const DEPTH_MAX: usize = 64;

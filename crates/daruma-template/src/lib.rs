@@ -7,6 +7,7 @@
 //!
 //! No text and no data make it panic; nesting, steps and output are bounded.
 
+mod config;
 mod eval;
 mod format;
 mod functions;

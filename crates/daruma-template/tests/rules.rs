@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use daruma_detect::{Scene, Template};
 use daruma_model::Labels;
+use daruma_template::{Scene, Template};
 use proptest::prelude::*;
 use serde::Deserialize;
 

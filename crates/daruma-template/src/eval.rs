@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use daruma_model::Labels;
 
-use super::format::float;
-use super::parse::{Arg, Node, Parsed, Pipe};
-use super::{Scene, functions};
+use crate::format::float;
+use crate::parse::{Arg, Node, Parsed, Pipe};
+use crate::{Scene, functions};
 
 /// Actions evaluated and bytes written by one expansion.
 const STEPS_MAX: usize = 100_000;

@@ -1,6 +1,6 @@
 //! Numbers and values as Go prints them.
 
-use super::eval::Value;
+use crate::eval::Value;
 
 /// `%v` and `%g` of a float: the shortest digits that read back, with an exponent from 1e+06 up and
 /// below 1e-04.

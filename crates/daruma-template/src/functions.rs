@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use daruma_model::{Labels, Span};
 
-use super::Scene;
-use super::eval::Value;
-use super::format::{general, printf};
+use crate::Scene;
+use crate::eval::Value;
+use crate::format::{general, printf};
 
 /// The largest compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
