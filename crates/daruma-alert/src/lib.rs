@@ -19,6 +19,7 @@ mod index;
 mod notices;
 mod policy;
 mod recovery;
+pub mod routing;
 mod state;
 mod view;
 mod why;

@@ -12,6 +12,8 @@ use daruma_model::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::routing::Routing;
+
 /// What the core decides by.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -44,11 +46,16 @@ impl Policy {
         self.recover.validate()?;
         let receivers: BTreeSet<&str> =
             self.notify.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+        let routing = self.notify.routing.as_ref();
+        if let Some(routing) = routing {
+            routing.validate().map_err(PolicyError::Routing)?;
+        }
         let used = self
             .notify
             .routes
             .iter()
             .flat_map(|route| &route.receivers)
+            .chain(routing.iter().flat_map(|tree| tree.nodes.iter().map(|node| &node.receiver)))
             .chain(self.recover.runbooks.iter().flat_map(|runbook| &runbook.escalate.to));
         for receiver in used {
             if !receivers.contains(receiver.as_str()) {
@@ -124,6 +131,9 @@ pub enum PolicyError {
     /// A check that names no kind, or two.
     #[error("{0}: a check needs exactly one of probe, expr, process, file")]
     Check(String),
+    /// A tree of routes that cannot work.
+    #[error("{0}")]
+    Routing(String),
     /// A receiver that nobody configured.
     #[error("receiver `{0}` is not listed under `notify.receivers`")]
     NoSuchReceiver(String),
@@ -645,6 +655,9 @@ pub struct NotifyPolicy {
     pub routes: Vec<Route>,
     /// Everybody who can be told.
     pub receivers: Vec<ReceiverPolicy>,
+    /// Alertmanager's tree; where it is there, it decides instead of `routes` and `group_wait`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing: Option<Routing>,
 }
 
 /// Which alerts go to whom.

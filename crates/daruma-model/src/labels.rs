@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::matcher_text::reserved;
 
 /// A label set, sorted by name, without empty values (an empty label is an absent one).
 ///
@@ -286,62 +287,25 @@ impl std::hash::Hash for Matcher {
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+        f.write_str(&written(&self.name, self.op, &self.value))
     }
+}
+
+/// The one form of a matcher that both notations read alike: the value in quotes, the name too where it
+/// must be.
+pub(crate) fn written(name: &str, op: MatchOp, value: &str) -> String {
+    let quoted = |text: &str| {
+        let text = text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+        format!("\"{text}\"")
+    };
+    let plain = !name.is_empty() && !name.contains(reserved);
+    let name = if plain { name.to_owned() } else { quoted(name) };
+    format!("{name}{}{}", op.as_str(), quoted(value))
 }
 
 impl fmt::Debug for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// `name="value"` or `name=value`, in Alertmanager's classic form.
-impl FromStr for Matcher {
-    type Err = LabelError;
-
-    fn from_str(text: &str) -> Result<Matcher, LabelError> {
-        let error = || LabelError::Matcher { found: text.chars().take(80).collect() };
-        let text = text.trim();
-        let at = text.find(['=', '!']).ok_or_else(error)?;
-        let (name, rest) = (text[..at].trim(), &text[at..]);
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-        if name.is_empty()
-            || !name.chars().all(valid)
-            || name.starts_with(|c: char| c.is_ascii_digit())
-        {
-            return Err(error());
-        }
-        let (op, value) = [
-            ("=~", MatchOp::Regex),
-            ("!~", MatchOp::NotRegex),
-            ("!=", MatchOp::NotEqual),
-            ("=", MatchOp::Equal),
-        ]
-        .into_iter()
-        .find_map(|(sign, op)| rest.strip_prefix(sign).map(|value| (op, value.trim())))
-        .ok_or_else(error)?;
-        if let Some(inner) = value.strip_prefix('"') {
-            let inner = inner.strip_suffix('"').ok_or_else(error)?;
-            let mut plain = String::with_capacity(inner.len());
-            let mut chars = inner.chars();
-            while let Some(c) = chars.next() {
-                match c {
-                    '"' => return Err(error()),
-                    '\\' => match chars.next().ok_or_else(error)? {
-                        'n' => plain.push('\n'),
-                        other @ ('"' | '\\') => plain.push(other),
-                        other => plain.extend(['\\', other]),
-                    },
-                    other => plain.push(other),
-                }
-            }
-            return Matcher::new(name, op, &plain);
-        }
-        if value.contains('"') {
-            return Err(error());
-        }
-        Matcher::new(name, op, value)
     }
 }
 
@@ -417,7 +381,7 @@ mod tests {
             ("service", None),
             (r#"service="web"#, None),
             (r#"code=~"(""#, None),
-            (r#"1x="a""#, None),
+            (r#""1 x"="a""#, Some(false)),
         ] {
             let got = text.parse::<Matcher>().ok().map(|matcher| matcher.matches(&labels));
             assert_eq!(got, want, "{text}");

@@ -20,6 +20,7 @@ mod finding;
 mod health;
 mod histogram;
 mod labels;
+mod matcher_text;
 mod message;
 mod query;
 mod signal;
@@ -33,6 +34,7 @@ pub use histogram::{
     BucketSpan, Buckets, Histogram, HistogramError, HistogramPoint, ResetHint, any_fell,
 };
 pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers};
+pub use matcher_text::MATCHERS_BYTES_MAX;
 pub use message::{Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus};
 pub use query::{Point, Querier, STALE_BITS, Series, is_stale, stale_marker};
 pub use signal::{Commit, HistogramSample, LogRecord, Sample, Severity, Signal};

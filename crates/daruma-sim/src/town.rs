@@ -536,5 +536,10 @@ fn notify(rng: &mut Rng) -> NotifyPolicy {
             receivers: vec![rng.pick(&names).clone()],
         });
     }
-    NotifyPolicy { group_wait: Span::secs(*rng.pick(&[0, 0, 10, 30])), routes, receivers }
+    NotifyPolicy {
+        group_wait: Span::secs(*rng.pick(&[0, 0, 10, 30])),
+        routes,
+        receivers,
+        routing: None,
+    }
 }

@@ -299,6 +299,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
             group_wait: file.notify.group_wait,
             routes: file.notify.routes,
             receivers,
+            routing: None,
         },
     };
     policy.validate().map_err(|error| one(error.to_string()))?;
