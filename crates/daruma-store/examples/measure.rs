@@ -2,9 +2,13 @@
 //!
 //! `cargo run --release -p daruma-store --example measure`
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use daruma_model::{Commit, Labels, MatchOp, Matcher, Querier, Sample, Time};
+use daruma_model::{
+    Buckets, Commit, Histogram, HistogramSample, Labels, MatchOp, Matcher, Querier, Sample, Time,
+};
 use daruma_store::{Config, Store};
 
 /// A small generator of its own: the figures are the same on every run.
@@ -86,6 +90,58 @@ fn main() {
     let found = store.select(&all, Time::MIN, Time::MAX);
     let points: usize = found.iter().map(|series| series.points.len()).sum();
     println!("all of it: {:?} ({points} points)", start.elapsed());
+    histograms(&mut noise);
+}
+
+/// Latencies of a busy service, as a client library counts them: schema 3, some sixty buckets, of which
+/// a third grows between two scrapes.
+fn histograms(noise: &mut Noise) {
+    let store = Store::new(Config::default());
+    let series: Vec<Labels> = (0..50)
+        .map(|i| [("__name__", "request_seconds"), ("path", &*format!("/{i}"))].into())
+        .collect();
+    let mut buckets = vec![BTreeMap::<i32, f64>::new(); series.len()];
+    let mut sums = vec![0.0; series.len()];
+    let (mut spent, mut total) = (std::time::Duration::ZERO, 0_u32);
+    for tick in 0..1440_i64 {
+        let mut commit = Commit::default();
+        for (i, labels) in series.iter().enumerate() {
+            for _ in 0..(noise.next() * 40.0) as usize {
+                // The product of such numbers is nearly log-normal.
+                let seconds: f64 = (0..6).map(|_| 0.3 + noise.next() * 1.5).product::<f64>() * 0.05;
+                sums[i] += seconds;
+                *buckets[i].entry((seconds.log2() * 8.0).ceil() as i32).or_default() += 1.0;
+            }
+            let positive: Buckets = buckets[i].iter().map(|(at, count)| (*at, *count)).collect();
+            let count = positive.counts.iter().sum();
+            let zero_threshold = 2.938_735_877_055_719e-39;
+            let histogram = Histogram {
+                schema: 3,
+                count,
+                sum: sums[i],
+                positive,
+                zero_threshold,
+                ..Histogram::default()
+            };
+            let (time, histogram) = (Time(1_700_000_000_000 + tick * 15_000), Arc::new(histogram));
+            let sample = HistogramSample { labels: labels.clone(), time, start: None, histogram };
+            commit.histograms.push(sample);
+        }
+        let start = Instant::now();
+        total += store.append(&commit).accepted as u32;
+        spent += start.elapsed();
+    }
+    let stats = store.stats();
+    let wide: usize = buckets.iter().map(BTreeMap::len).sum::<usize>() / series.len();
+    println!(
+        "histograms of {wide} buckets: {:.1} bytes each, append {} ns",
+        stats.chunk_bytes as f64 / stats.points as f64,
+        (spent / total).as_nanos()
+    );
+    let start = Instant::now();
+    let found = store.select(&[], Time::MIN, Time::MAX);
+    let read: usize = found.iter().map(|series| series.histograms.len()).sum();
+    println!("reading all: {} ns each ({read})", start.elapsed().as_nanos() / read.max(1) as u128);
 }
 
 /// Resident memory in KiB; 0 where the system does not tell.

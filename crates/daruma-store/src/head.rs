@@ -1,15 +1,20 @@
-//! Series in memory: an inverted index from label to series, and each series' chunks.
+//! Series in memory: an inverted index from label to series, and what is kept of each.
 //!
 //! Single-threaded on purpose: [`crate::Store`] puts the lock around it, so that what one commit
 //! brings becomes visible at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use daruma_model::{Commit, Labels, MatchOp, Matcher, Point, Sample, Series, Span, Time};
+use daruma_model::{
+    Commit, Histogram, HistogramPoint, HistogramSample, Labels, MatchOp, Matcher, Point, Sample,
+    Series, Span, Time, is_stale,
+};
 
-use crate::chunk::{Open, Sealed};
-use crate::watch::{Hot, Watches};
+use crate::chunk::Sealed;
+use crate::histograms::same;
+use crate::track::Track;
+use crate::watch::Watches;
 use crate::{Appended, Config, Evicted, Stats};
 
 /// Bytes a series costs beside its labels and chunks: slot, map entry and posting entries.
@@ -26,147 +31,6 @@ const LABELS_BYTES_MAX: usize = 16 << 10;
 
 /// Points further than this (ms) ahead of the clock would block their series for as long.
 const AHEAD_MAX: i64 = 3_600_000;
-
-/// One series with its history. In this order in memory: what every reading looks at lies together.
-#[derive(Debug)]
-#[repr(C)]
-struct Track {
-    labels: Labels,
-    newest: Point,
-    /// The newest points, decoded, if rules read them.
-    hot: Option<Box<Hot>>,
-    open: Open,
-    sealed: VecDeque<Sealed>,
-}
-
-impl Track {
-    fn new(labels: Labels, first: Point) -> Track {
-        Track { labels, sealed: VecDeque::new(), open: Open::default(), newest: first, hot: None }
-    }
-
-    fn bytes(&self) -> usize {
-        self.sealed.iter().map(Sealed::bytes).sum::<usize>() + self.open.bytes()
-    }
-
-    fn points(&self) -> usize {
-        self.sealed.iter().map(Sealed::len).sum::<usize>() + self.open.len()
-    }
-
-    fn oldest(&self) -> Time {
-        self.sealed.front().map_or(self.open.first(), Sealed::first)
-    }
-
-    fn push(&mut self, point: Point) {
-        if self.open.is_full() {
-            self.sealed.push_back(self.open.seal());
-            self.open = Open::default();
-        }
-        self.open.push(point);
-        self.newest = point;
-        if let Some(hot) = &mut self.hot {
-            hot.push(point);
-        }
-    }
-
-    /// Keeps the newest points decoded so far back (ms); 0: not at all.
-    fn heat(&mut self, reach: i64) {
-        if reach == 0 {
-            self.hot = None;
-        } else if self.hot.as_ref().is_none_or(|hot| !hot.reaches(reach)) {
-            let since = Hot::since(reach, self.newest.time);
-            self.hot = Some(Box::new(Hot::new(reach, since, self.cold(since, Time::MAX))));
-        }
-    }
-
-    fn hot_bytes(&self) -> usize {
-        self.hot.as_ref().map_or(0, |hot| hot.bytes())
-    }
-
-    /// The points in `(after, until]`, decoding only chunks that reach into it.
-    fn window(&self, after: Time, until: Time) -> Vec<Point> {
-        if self.newest.time <= after {
-            return Vec::new();
-        }
-        match self.hot.as_ref().and_then(|hot| hot.window(after, until)) {
-            Some(points) => points.to_vec(),
-            None => self.cold(after, until),
-        }
-    }
-
-    /// The newest point in `(after, until]`.
-    fn last(&self, after: Time, until: Time) -> Option<Point> {
-        if self.newest.time <= after {
-            return None;
-        }
-        if self.newest.time <= until && self.open.len() > 0 {
-            return Some(self.newest);
-        }
-        match self.hot.as_ref().and_then(|hot| hot.window(after, until)) {
-            Some(points) => points.last().copied(),
-            None => self.cold(after, until).pop(),
-        }
-    }
-
-    /// As [`Self::window`], from the chunks.
-    fn cold(&self, after: Time, until: Time) -> Vec<Point> {
-        if self.points() == 0 || self.newest.time <= after || self.oldest() > until {
-            return Vec::new();
-        }
-        let from = self.sealed.partition_point(|chunk| chunk.last() <= after);
-        let wanted = |point: &Point| point.time > after && point.time <= until;
-        let mut points = Vec::new();
-        for chunk in self.sealed.range(from..).take_while(|chunk| chunk.first() <= until) {
-            points.extend(chunk.iter().take_while(|point| point.time <= until).filter(wanted));
-        }
-        if self.open.len() > 0 && self.open.first() <= until {
-            points.extend(self.open.iter().take_while(|point| point.time <= until).filter(wanted));
-        }
-        points
-    }
-
-    /// Drops whole sealed chunks that end at or before `floor`, and an open one likewise.
-    /// Returns how many points went.
-    fn drop_before(&mut self, floor: Time) -> usize {
-        let mut dropped = 0;
-        while let Some(chunk) = self.sealed.pop_front_if(|chunk| chunk.last() <= floor) {
-            dropped += chunk.len();
-        }
-        if self.sealed.is_empty() && self.open.len() > 0 && self.open.last() <= floor {
-            dropped += self.open.len();
-            self.open = Open::default();
-        }
-        if dropped > 0
-            && let Some(hot) = &mut self.hot
-        {
-            let left = !self.sealed.is_empty() || self.open.len() > 0;
-            let oldest = if left {
-                self.sealed.front().map_or(self.open.first(), Sealed::first)
-            } else {
-                Time::MAX
-            };
-            hot.drop_before(oldest);
-        }
-        dropped
-    }
-
-    /// Drops points after `ceiling`. Returns how many went.
-    fn drop_after(&mut self, ceiling: Time) -> usize {
-        if self.newest.time <= ceiling {
-            return 0;
-        }
-        let before = self.points();
-        let mut kept = Track::new(self.labels.clone(), self.newest);
-        for point in self.cold(Time::MIN, ceiling) {
-            kept.push(point);
-        }
-        let reach = self.hot.as_ref().map(|hot| hot.reach());
-        *self = kept;
-        if let Some(reach) = reach {
-            self.heat(reach);
-        }
-        before - self.points()
-    }
-}
 
 /// All series.
 #[derive(Debug, Default)]
@@ -203,6 +67,9 @@ impl Head {
         for sample in &commit.samples {
             self.append_one(config, sample, &mut appended);
         }
+        for sample in &commit.histograms {
+            self.append_histogram(config, sample, &mut appended);
+        }
         if self.bytes() > config.bytes_max {
             self.make_room(config);
         }
@@ -212,26 +79,42 @@ impl Head {
         appended
     }
 
+    /// The place of a series, made if there is room; `None` if the sample must be refused.
+    fn place(
+        &mut self,
+        config: &Config,
+        labels: &Labels,
+        time: Time,
+        appended: &mut Appended,
+    ) -> Option<usize> {
+        if self.floor.is_some_and(|floor| time <= floor) {
+            appended.out_of_order += 1;
+            return None;
+        }
+        let known = self.by_labels.get(labels).copied();
+        let id = known.or_else(|| self.create(config, labels));
+        if id.is_none() {
+            appended.over_limit += 1;
+        }
+        id.map(|id| id as usize)
+    }
+
     fn append_one(&mut self, config: &Config, sample: &Sample, appended: &mut Appended) {
         let point = Point { time: sample.time, value: sample.value };
-        if self.floor.is_some_and(|floor| point.time <= floor) {
-            appended.out_of_order += 1;
-            return;
-        }
-        let id = match self.by_labels.get(&sample.labels) {
-            Some(&id) => id,
-            None => match self.create(config, &sample.labels, point) {
-                Some(id) => id,
-                None => {
-                    appended.over_limit += 1;
-                    return;
-                }
-            },
-        };
-        let Some(track) = self.tracks.get_mut(id as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        if track.open.len() > 0 || !track.sealed.is_empty() {
+        let Some(id) = self.place(config, &sample.labels, point.time, appended) else { return };
+        let Some(track) = self.tracks.get_mut(id).and_then(Option::as_mut) else { return };
+        if track.ends_as_histogram() {
+            // What ends a series need not know of what kind it was.
+            if is_stale(point.value) {
+                let histogram = Arc::new(Histogram::stale());
+                let point = HistogramPoint { time: point.time, start: None, histogram };
+                return self.append_point(id, &point, appended);
+            }
+            if track.reach().is_some_and(|(_, newest)| point.time <= newest) {
+                appended.out_of_order += 1;
+                return;
+            }
+        } else if track.has_points() {
             if point.time == track.newest.time
                 && point.value.to_bits() == track.newest.value.to_bits()
             {
@@ -263,8 +146,45 @@ impl Head {
         appended.accepted += 1;
     }
 
+    fn append_histogram(
+        &mut self,
+        config: &Config,
+        sample: &HistogramSample,
+        appended: &mut Appended,
+    ) {
+        let Histogram { positive, negative, custom_bounds, .. } = &*sample.histogram;
+        let sides = positive.len() + positive.spans.len() + negative.len() + negative.spans.len();
+        if sides + custom_bounds.len() > 2 * Histogram::BUCKETS_MAX {
+            appended.over_limit += 1;
+            return;
+        }
+        if let Some(id) = self.place(config, &sample.labels, sample.time, appended) {
+            self.append_point(id, &sample.point(), appended);
+        }
+    }
+
+    fn append_point(&mut self, id: usize, point: &HistogramPoint, appended: &mut Appended) {
+        let Some(track) = self.tracks.get_mut(id).and_then(Option::as_mut) else { return };
+        if track.reach().is_some_and(|(_, newest)| point.time <= newest) {
+            let known = track.histograms.as_ref().map(|histograms| histograms.newest());
+            if known.is_some_and(|known| known.time == point.time && same(known, point)) {
+                appended.repeated += 1;
+                appended.histograms += 1;
+            } else {
+                appended.out_of_order += 1;
+            }
+            return;
+        }
+        let before = track.histogram_bytes();
+        track.push_histogram(point);
+        self.chunk_bytes = self.chunk_bytes + track.histogram_bytes() - before;
+        self.points += 1;
+        appended.accepted += 1;
+        appended.histograms += 1;
+    }
+
     /// A new series, unless a bound forbids it.
-    fn create(&mut self, config: &Config, labels: &Labels, first: Point) -> Option<u32> {
+    fn create(&mut self, config: &Config, labels: &Labels) -> Option<u32> {
         let text: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
         if self.by_labels.len() >= config.series_max
             || self.bytes() >= config.bytes_max
@@ -278,7 +198,7 @@ impl Head {
             .collect::<Vec<_>>()
             .into_iter()
             .collect();
-        let track = Some(Track::new(labels.clone(), first));
+        let track = Some(Track::new(labels.clone()));
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.tracks[id as usize] = track;
@@ -321,18 +241,20 @@ impl Head {
 
     /// Over the byte limit: the oldest tenth of the history goes, up to all but the open chunks.
     fn make_room(&mut self, config: &Config) {
-        for _ in 0..10 {
-            let times = || self.tracks.iter().flatten().filter(|track| track.points() > 0);
-            let (Some(oldest), Some(newest)) =
-                (times().map(Track::oldest).min(), times().map(|track| track.newest.time).max())
-            else {
-                return;
-            };
-            let reach = newest.since(oldest).0;
-            let floor = Time(oldest.0.saturating_add(reach / 10));
+        let reaches = || self.tracks.iter().flatten().filter_map(Track::reach);
+        let (Some(oldest), Some(newest)) =
+            (reaches().map(|reach| reach.0).min(), reaches().map(|reach| reach.1).max())
+        else {
+            return;
+        };
+        let tenth = newest.since(oldest).0 / 10 + 1;
+        for tenths in 1..=10_i64 {
+            let floor = oldest.0.saturating_add(tenth.saturating_mul(tenths));
+            // What ends last stays.
+            let floor = Time(floor.min(newest.0.saturating_sub(1)));
             let gone = self.drop_range(Some(floor), None, false);
             self.totals.evicted_early += gone.points as u64;
-            if self.bytes() <= config.bytes_max / 10 * 9 || reach == 0 {
+            if self.bytes() <= config.bytes_max / 10 * 9 {
                 return;
             }
         }
@@ -355,7 +277,7 @@ impl Head {
             gone.points += ceiling.map_or(0, |ceiling| track.drop_after(ceiling));
             self.chunk_bytes = self.chunk_bytes + track.bytes() - bytes_before;
             self.hot_bytes = self.hot_bytes + track.hot_bytes() - hot_before;
-            if series && track.points() == 0 {
+            if series && track.len() == 0 {
                 empty.insert(id);
             }
         }
@@ -418,7 +340,7 @@ impl Head {
 
     pub(crate) fn newest(&self, labels: &Labels) -> Option<Point> {
         let track = self.tracks.get(*self.by_labels.get(labels)? as usize)?.as_ref()?;
-        (track.points() > 0).then_some(track.newest)
+        track.has_points().then_some(track.newest)
     }
 
     pub(crate) fn label_names(&self) -> Vec<String> {
@@ -503,25 +425,34 @@ impl Head {
     }
 
     pub(crate) fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
-        self.read(matchers, |track| track.window(after, until))
+        self.read(matchers, |track| {
+            (track.window(after, until), track.histogram_window(after, until))
+        })
     }
 
-    /// As [`Self::select`], but of each series the newest point alone.
+    /// As [`Self::select`], but of each series the newest sample alone.
     pub(crate) fn select_newest(
         &self,
         matchers: &[Matcher],
         after: Time,
         until: Time,
     ) -> Vec<Series> {
-        self.read(matchers, |track| track.last(after, until).into_iter().collect())
+        self.read(matchers, |track| track.last_of_both(after, until))
     }
 
-    fn read(&self, matchers: &[Matcher], points: impl Fn(&Track) -> Vec<Point>) -> Vec<Series> {
+    fn read(
+        &self,
+        matchers: &[Matcher],
+        samples: impl Fn(&Track) -> (Vec<Point>, Vec<HistogramPoint>),
+    ) -> Vec<Series> {
         let read = |id: u32| {
             let track = self.track(id)?;
-            let points = points(track);
+            let (points, histograms) = samples(track);
+            if points.is_empty() && histograms.is_empty() {
+                return None;
+            }
             let labels = track.labels.clone();
-            (!points.is_empty()).then(|| Series { labels, points, ..Series::default() })
+            Some(Series { labels, points, starts: Vec::new(), histograms })
         };
         if let Some(ids) = self.watches.series(matchers) {
             let mut found = Vec::with_capacity(ids.len());
@@ -538,8 +469,9 @@ impl Head {
             .matching(matchers)
             .into_iter()
             .filter_map(|id| self.track(id))
-            .filter(|track| track.points() > 0)
-            .filter(|track| track.newest.time > after && track.oldest() <= until)
+            .filter(|track| {
+                track.reach().is_some_and(|(oldest, newest)| newest > after && oldest <= until)
+            })
             .map(|track| track.labels.clone())
             .collect();
         labels.sort();

@@ -11,7 +11,10 @@
 mod bits;
 mod chunk;
 mod head;
+mod histogram_chunk;
+mod histograms;
 mod logs;
+mod track;
 mod watch;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -46,7 +49,7 @@ impl Default for Config {
     }
 }
 
-/// What became of the samples of one commit. The counts add up to their number.
+/// What became of the samples of one commit. The first four counts add up to their number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Kept.
@@ -57,8 +60,10 @@ pub struct Appended {
     /// the retention.
     pub out_of_order: usize,
     /// Refused: a new series over [`Config::series_max`] or [`Config::bytes_max`], or one whose
-    /// labels are longer than 16 KiB.
+    /// labels are longer than 16 KiB; or a histogram of more than [`BUCKETS_MAX`](daruma_model::Histogram::BUCKETS_MAX) buckets.
     pub over_limit: usize,
+    /// Of those kept and repeated: native histograms.
+    pub histograms: usize,
 }
 
 /// What [`Store::evict`] removed.
@@ -182,7 +187,7 @@ impl Store {
         self.head().series(matchers, after, until)
     }
 
-    /// The newest point of exactly this series, possibly a staleness marker.
+    /// The newest number of exactly this series, possibly a staleness marker.
     #[must_use]
     pub fn newest(&self, labels: &Labels) -> Option<Point> {
         self.head().newest(labels)
