@@ -1,122 +1,87 @@
 //! Fills the holes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use daruma_model::Labels;
 
-use crate::format::float;
-use crate::parse::{Arg, Node, Parsed, Pipe};
-use crate::{Scene, functions};
+use crate::Scene;
+use crate::functions::{self, Patterns};
+use crate::methods;
+use crate::notice::Data;
+use crate::parse::{Arg, Node, Pipe};
+use crate::sink::{Escape, Sink};
+use crate::value::Value;
 
-/// Actions evaluated and bytes written by one expansion.
+/// Actions evaluated by one expansion.
 const STEPS_MAX: usize = 100_000;
-const OUTPUT_MAX: usize = 64 << 10;
+/// Bytes that functions read and write in one expansion.
+const WORK_MAX: usize = 64 << 20;
 /// Blocks within blocks and templates within templates: each needs its part of the stack.
 const DEPTH_MAX: usize = 100;
 
-/// A value of the template language.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    Nil,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-    /// `map[string]string`
-    Labels(Labels),
-    List(Vec<Value>),
-    /// A result of `query`.
-    Sample(Labels, f64),
-    /// The result of `args`.
-    Map(BTreeMap<String, Value>),
-    /// `.` at the top.
-    Root,
+/// What a template is expanded over.
+#[derive(Clone, Copy)]
+pub(crate) enum World<'a> {
+    Rule(&'a Scene<'a>),
+    Notice(&'a Data),
 }
 
-impl Value {
-    pub(super) fn type_name(&self) -> &'static str {
-        match self {
-            Value::Nil => "<nil>",
-            Value::Bool(_) => "bool",
-            Value::Int(_) => "int",
-            Value::Float(_) => "float64",
-            Value::Text(_) => "string",
-            Value::Labels(_) => "map[string]string",
-            Value::List(_) => "template.queryResult",
-            Value::Sample(..) => "*template.sample",
-            Value::Map(_) => "map[string]interface {}",
-            Value::Root => "struct",
-        }
+impl World<'_> {
+    /// Whether label sets have methods.
+    pub(crate) fn has_methods(self) -> bool {
+        matches!(self, World::Notice(_))
     }
 
-    pub(super) fn as_int(&self) -> Option<i64> {
-        match self {
-            Value::Int(number) => Some(*number),
-            _ => None,
+    fn variables(self, root: &Value) -> Vec<(String, Value)> {
+        let mut all = vec![(String::new(), root.clone())];
+        if let World::Rule(scene) = self {
+            let labels = |labels: &Labels| Value::Labels(labels.clone());
+            all.extend([
+                ("labels".to_owned(), labels(scene.labels)),
+                ("externalLabels".to_owned(), labels(scene.external_labels)),
+                ("externalURL".to_owned(), Value::Text(scene.external_url.to_owned())),
+                ("value".to_owned(), Value::Float(scene.value)),
+            ]);
         }
-    }
-
-    pub(super) fn truth(&self) -> bool {
-        match self {
-            Value::Nil => false,
-            Value::Bool(truth) => *truth,
-            Value::Int(number) => *number != 0,
-            Value::Float(number) => *number != 0.0,
-            Value::Text(text) => !text.is_empty(),
-            Value::Labels(labels) => !labels.is_empty(),
-            Value::List(list) => !list.is_empty(),
-            Value::Map(map) => !map.is_empty(),
-            Value::Sample(..) | Value::Root => true,
-        }
-    }
-
-    /// As `%v` prints it.
-    pub(super) fn print(&self) -> String {
-        let map = |pairs: Vec<String>| format!("map[{}]", pairs.join(" "));
-        match self {
-            Value::Nil => "<nil>".to_owned(),
-            Value::Bool(truth) => truth.to_string(),
-            Value::Int(number) => number.to_string(),
-            Value::Float(number) => float(*number),
-            Value::Text(text) => text.clone(),
-            Value::Labels(labels) => {
-                map(labels.iter().map(|(name, value)| format!("{name}:{value}")).collect())
-            }
-            Value::List(list) => {
-                let items: Vec<String> = list.iter().map(Value::print).collect();
-                format!("[{}]", items.join(" "))
-            }
-            Value::Sample(labels, value) => {
-                format!("&{{{} {}}}", Value::Labels(labels.clone()).print(), float(*value))
-            }
-            Value::Map(values) => map(values
-                .iter()
-                .map(|(name, value)| format!("{name}:{}", value.print()))
-                .collect()),
-            Value::Root => "{}".to_owned(),
-        }
+        all
     }
 }
 
-pub(super) fn run(parsed: &Parsed, scene: &Scene<'_>) -> Result<String, String> {
-    let variables = vec![
-        (String::new(), Value::Root),
-        ("labels".to_owned(), Value::Labels(scene.labels.clone())),
-        ("externalLabels".to_owned(), Value::Labels(scene.external_labels.clone())),
-        ("externalURL".to_owned(), Value::Text(scene.external_url.to_owned())),
-        ("value".to_owned(), Value::Float(scene.value)),
-    ];
-    let mut run = Run { scene, parsed, variables, out: String::new(), steps: 0, depth: 0 };
-    run.nodes(&parsed.nodes, &Value::Root)?;
-    Ok(run.out)
+/// Bodies by name.
+pub(crate) type Defined = BTreeMap<String, Arc<Vec<Node>>>;
+
+/// Expands `nodes`; what they ask for by name is looked up in `defined`, the later ones first.
+pub(crate) fn run(
+    nodes: &[Node],
+    defined: &[&Defined],
+    world: World<'_>,
+    root: &Value,
+    escape: Escape,
+    bytes_max: usize,
+) -> Result<String, String> {
+    let mut run = Run {
+        world,
+        defined,
+        variables: world.variables(root),
+        sink: Sink::new(escape, bytes_max),
+        patterns: Patterns::default(),
+        steps: 0,
+        work: 0,
+        depth: 0,
+    };
+    run.nodes(nodes, root)?;
+    run.sink.end()
 }
 
 struct Run<'a> {
-    scene: &'a Scene<'a>,
-    parsed: &'a Parsed,
+    world: World<'a>,
+    defined: &'a [&'a Defined],
     variables: Vec<(String, Value)>,
-    out: String,
+    sink: Sink,
+    patterns: Patterns,
     steps: usize,
+    work: usize,
     depth: usize,
 }
 
@@ -139,25 +104,31 @@ impl Run<'_> {
         flow
     }
 
+    fn step(&mut self) -> Result<(), String> {
+        self.steps += 1;
+        if self.steps > STEPS_MAX {
+            return Err(format!("more than {STEPS_MAX} steps"));
+        }
+        Ok(())
+    }
+
     fn nodes_in(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, String> {
         for node in nodes {
-            self.steps += 1;
-            if self.steps > STEPS_MAX {
-                return Err(format!("more than {STEPS_MAX} steps"));
-            }
+            self.step()?;
             let flow = match node {
                 Node::Text(text) => {
-                    self.write(text)?;
+                    self.sink.literal(text)?;
                     Flow::On
                 }
                 Node::Print(pipe) => {
                     let value = self.pipe(pipe, dot)?;
                     if pipe.sets.is_empty() {
-                        let text = match value {
+                        let text = match &value {
                             Value::Nil => "<no value>".to_owned(),
-                            value => value.print(),
+                            value => value.print(self.world.has_methods()),
                         };
-                        self.write(&text)?;
+                        self.charge(text.len())?;
+                        self.sink.hole(&value, &text)?;
                     }
                     Flow::On
                 }
@@ -174,7 +145,7 @@ impl Run<'_> {
                 }
                 Node::Break => Flow::Break,
                 Node::Continue => Flow::Continue,
-                Node::Template(name, pipe) => {
+                Node::Template(name, pipe, _) => {
                     let value = match pipe {
                         Some(pipe) => self.scoped(|run| run.pipe(pipe, dot))?,
                         None => Value::Nil,
@@ -191,10 +162,10 @@ impl Run<'_> {
     }
 
     fn template(&mut self, name: &str, value: Value) -> Result<(), String> {
-        let parsed = self.parsed;
-        let body = parsed.defined.get(name).ok_or(format!("template {name:?} not defined"))?;
+        let found = self.defined.iter().find_map(|defined| defined.get(name));
+        let body = Arc::clone(found.ok_or(format!("template {name:?} not defined"))?);
         let around = std::mem::replace(&mut self.variables, vec![(String::new(), value.clone())]);
-        let result = self.nodes(body, &value);
+        let result = self.nodes(&body, &value);
         self.variables = around;
         result.map(|_| ())
     }
@@ -209,11 +180,11 @@ impl Run<'_> {
         result
     }
 
-    fn write(&mut self, text: &str) -> Result<(), String> {
-        if self.out.len() + text.len() > OUTPUT_MAX {
-            return Err(format!("more than {OUTPUT_MAX} bytes"));
+    fn charge(&mut self, bytes: usize) -> Result<(), String> {
+        self.work = self.work.saturating_add(bytes);
+        if self.work > WORK_MAX {
+            return Err("too much work".to_owned());
         }
-        self.out.push_str(text);
         Ok(())
     }
 
@@ -227,24 +198,27 @@ impl Run<'_> {
         let scope = self.variables.len();
         // The variables of `range` are set per element, not to the whole.
         let whole = self.commands(pipe, dot)?;
-        let elements: Vec<(Value, Value)> = match whole {
-            Value::List(list) => {
-                (0_i64..).zip(list).map(|(i, value)| (Value::Int(i), value)).collect()
-            }
+        self.charge(whole.weight())?;
+        let elements: Vec<(Value, Value)> = match &whole {
+            Value::List(list) => (0_i64..)
+                .zip(&list.items)
+                .map(|(i, value)| (Value::Int(i), value.clone()))
+                .collect(),
             Value::Labels(labels) => labels
                 .iter()
                 .map(|(name, value)| (Value::Text(name.to_owned()), Value::Text(value.to_owned())))
                 .collect(),
             Value::Map(map) => {
-                map.into_iter().map(|(name, value)| (Value::Text(name), value)).collect()
+                map.items.iter().map(|(n, value)| (Value::Text(n.clone()), value.clone())).collect()
             }
             Value::Nil => Vec::new(),
-            other => return Err(format!("range can't iterate over {}", other.print())),
+            other => return Err(format!("range can't iterate over {}", other.print(false))),
         };
         if elements.is_empty() {
             return self.nodes(otherwise, dot);
         }
         for (key, value) in elements {
+            self.step()?;
             self.variables.truncate(scope);
             match pipe.sets.as_slice() {
                 [] => {}
@@ -293,19 +267,16 @@ impl Run<'_> {
         dot: &Value,
         last: Option<Value>,
     ) -> Result<Value, String> {
-        self.steps += 1;
-        if self.steps > STEPS_MAX {
-            return Err(format!("more than {STEPS_MAX} steps"));
-        }
+        self.step()?;
         let Some(first) = command.first() else { return Err("empty command".to_owned()) };
         let Arg::Function(name) = first else {
-            if command.len() > 1 || last.is_some() {
-                return Err(format!("can't give argument to non-function {first:?}"));
-            }
             if matches!(first, Arg::Nil) {
                 return Err("nil is not a command".to_owned());
             }
-            return self.arg(first, dot);
+            if command.len() == 1 && last.is_none() {
+                return self.arg(first, dot);
+            }
+            return self.method(first, &command[1..], dot, last);
         };
         // `and` and `or` stop at the deciding value, so what follows is not evaluated.
         if matches!(name.as_str(), "and" | "or") {
@@ -325,7 +296,57 @@ impl Run<'_> {
             args.push(self.arg(arg, dot)?);
         }
         args.extend(last);
-        functions::call(name, args, self.scene)
+        self.call(name, args)
+    }
+
+    /// A field with arguments: the last of its names is a method.
+    fn method(
+        &mut self,
+        first: &Arg,
+        rest: &[Arg],
+        dot: &Value,
+        last: Option<Value>,
+    ) -> Result<Value, String> {
+        let not_one = || format!("can't give argument to non-function {first:?}");
+        let (on, path) = match first {
+            Arg::Field(path) => (dot.clone(), path),
+            Arg::Variable(name, path) => (self.variable(name)?, path),
+            Arg::Group(pipe, path) => (self.pipe(pipe, dot)?, path),
+            _ => return Err(not_one()),
+        };
+        let Some((name, before)) = path.split_last() else { return Err(not_one()) };
+        let on = self.fields(on, before)?;
+        let mut args = Vec::with_capacity(rest.len() + 1);
+        for arg in rest {
+            args.push(self.arg(arg, dot)?);
+        }
+        args.extend(last);
+        if !self.world.has_methods() {
+            return Err(not_one());
+        }
+        let weights = args.iter().fold(on.weight(), |sum, arg| sum.saturating_add(arg.weight()));
+        self.charge(weights)?;
+        methods::call(&on, name, &args).unwrap_or_else(|| {
+            Err(format!("{name} has arguments but cannot be invoked as function"))
+        })
+    }
+
+    fn call(&mut self, name: &str, args: Vec<Value>) -> Result<Value, String> {
+        let weights = args.iter().fold(16_usize, |sum, arg| sum.saturating_add(arg.weight()));
+        self.charge(weights)?;
+        let value = functions::call(name, args, self.world, &mut self.patterns)?;
+        let weight = value.weight();
+        let weight_max = value.weight_max();
+        if weight > weight_max {
+            return Err(format!("{name} makes more than {weight_max} bytes"));
+        }
+        self.charge(weight)?;
+        Ok(value)
+    }
+
+    fn variable(&self, name: &str) -> Result<Value, String> {
+        let value = self.variables.iter().rev().find(|(known, _)| known == name);
+        Ok(value.ok_or(format!("undefined variable: ${name}"))?.1.clone())
     }
 
     fn arg(&mut self, arg: &Arg, dot: &Value) -> Result<Value, String> {
@@ -336,11 +357,10 @@ impl Run<'_> {
             Arg::Int(number) => Value::Int(*number),
             Arg::Float(number) => Value::Float(*number),
             Arg::Text(text) => Value::Text(text.clone()),
-            Arg::Function(name) => return functions::call(name, Vec::new(), self.scene),
+            Arg::Function(name) => return self.call(name, Vec::new()),
             Arg::Field(path) => self.fields(dot.clone(), path)?,
             Arg::Variable(name, path) => {
-                let value = self.variables.iter().rev().find(|(known, _)| known == name);
-                let value = value.ok_or(format!("undefined variable: ${name}"))?.1.clone();
+                let value = self.variable(name)?;
                 self.fields(value, path)?
             }
             Arg::Group(pipe, path) => {
@@ -350,24 +370,40 @@ impl Run<'_> {
         })
     }
 
-    fn fields(&self, mut value: Value, path: &[String]) -> Result<Value, String> {
+    fn fields(&mut self, mut value: Value, path: &[String]) -> Result<Value, String> {
         for name in path {
-            value = match (&value, name.as_str()) {
-                (Value::Root, "Labels") => Value::Labels(self.scene.labels.clone()),
-                (Value::Root, "ExternalLabels") => {
-                    Value::Labels(self.scene.external_labels.clone())
+            if self.world.has_methods()
+                && let Some(found) = methods::call(&value, name, &[])
+            {
+                self.charge(value.weight())?;
+                value = found?;
+                continue;
+            }
+            value = match (&value, self.world, name.as_str()) {
+                (Value::Root, World::Rule(scene), "Labels") => Value::Labels(scene.labels.clone()),
+                (Value::Root, World::Rule(scene), "ExternalLabels") => {
+                    Value::Labels(scene.external_labels.clone())
                 }
-                (Value::Root, "ExternalURL") => Value::Text(self.scene.external_url.to_owned()),
-                (Value::Root, "Value") => Value::Float(self.scene.value),
-                (Value::Sample(labels, _), "Labels") => Value::Labels(labels.clone()),
-                (Value::Sample(_, value), "Value") => Value::Float(*value),
+                (Value::Root, World::Rule(scene), "ExternalURL") => {
+                    Value::Text(scene.external_url.to_owned())
+                }
+                (Value::Root, World::Rule(scene), "Value") => Value::Float(scene.value),
+                (Value::Sample(labels, _), _, "Labels") => Value::Labels(labels.clone()),
+                (Value::Sample(_, value), _, "Value") => Value::Float(*value),
+                (Value::Pair(pair), _, "Name") => Value::Text(pair.0.clone()),
+                (Value::Pair(pair), _, "Value") => Value::Text(pair.1.clone()),
                 // A missing key of a map is its zero value.
-                (Value::Labels(labels), name) => Value::Text(labels.get(name).to_owned()),
-                (Value::Map(map), name) => map.get(name).cloned().unwrap_or(Value::Nil),
-                (Value::Nil, name) => {
+                (Value::Labels(labels), _, name) => Value::Text(labels.get(name).to_owned()),
+                (Value::Map(map), _, name) => map.items.get(name).cloned().unwrap_or(Value::Nil),
+                (Value::Struct(object), _, name) => {
+                    let field = object.fields.iter().find(|(known, _)| *known == name);
+                    let missing = || format!("can't evaluate field {name} in type {}", object.kind);
+                    field.ok_or_else(missing)?.1.clone()
+                }
+                (Value::Nil, _, name) => {
                     return Err(format!("nil data; no entry for key {name:?}"));
                 }
-                (other, name) => {
+                (other, _, name) => {
                     let kind = other.type_name();
                     return Err(format!("can't evaluate field {name} in type {kind}"));
                 }

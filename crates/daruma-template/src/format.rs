@@ -1,10 +1,10 @@
 //! Numbers and values as Go prints them.
 
-use crate::eval::Value;
+use crate::value::{Value, WEIGHT_MAX};
 
 /// `%v` and `%g` of a float: the shortest digits that read back, with an exponent from 1e+06 up and
 /// below 1e-04.
-pub(super) fn float(value: f64) -> String {
+pub(crate) fn float(value: f64) -> String {
     if let Some(special) = special(value) {
         return special.to_owned();
     }
@@ -36,7 +36,7 @@ fn with_exponent(digits: &str, exponent: i32) -> String {
 }
 
 /// `%.<precision>g`.
-pub(super) fn general(value: f64, precision: usize) -> String {
+pub(crate) fn general(value: f64, precision: usize) -> String {
     if let Some(special) = special(value) {
         return special.to_owned();
     }
@@ -74,8 +74,9 @@ fn exponent(value: f64, precision: usize) -> String {
 /// The widest field and the most digits that `printf` makes.
 const WIDTH_MAX: usize = 1000;
 
-/// Go's `Sprintf`. A verb that does not fit is shown as such; it never fails.
-pub(super) fn printf(format: &str, args: &[Value]) -> String {
+/// Go's `Sprintf`. A verb that does not fit is shown as such; it fails only when it
+/// grows too long.
+pub(crate) fn printf(format: &str, args: &[Value], methods: bool) -> Result<String, String> {
     let mut out = String::new();
     let mut chars = format.chars().peekable();
     let mut next = 0;
@@ -85,7 +86,10 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
             out.push(c);
             continue;
         }
-        let mut spec = Spec::default();
+        let mut spec = Spec { methods, ..Spec::default() };
+        if out.len() > WEIGHT_MAX {
+            return Err(format!("printf makes more than {WEIGHT_MAX} bytes"));
+        }
         while let Some(&flag) = chars.peek() {
             match flag {
                 '-' => spec.left = true,
@@ -142,12 +146,12 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
             .iter()
             .map(|value| match value {
                 Value::Nil => "<nil>".to_owned(),
-                value => format!("{}={}", value.type_name(), value.print()),
+                value => format!("{}={}", value.type_name(), value.print(methods)),
             })
             .collect();
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
-    out
+    Ok(out)
 }
 
 /// `[n]`: the argument meant, from 0.
@@ -170,6 +174,8 @@ fn place(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<usize> 
 
 #[derive(Default)]
 struct Spec {
+    /// Whether label sets print themselves.
+    methods: bool,
     left: bool,
     plus: bool,
     sharp: bool,
@@ -217,6 +223,7 @@ impl Spec {
             (_, Value::Nil) => format!("%!{verb}(<nil>)"),
             ('T', value) => value.type_name().to_owned(),
             ('v' | 'd', Value::Int(number)) => self.signed(number.to_string(), *number < 0),
+            ('d', Value::Span(nanos)) => self.signed(nanos.to_string(), *nanos < 0),
             ('x', Value::Int(number)) => format!("{number:x}"),
             ('X', Value::Int(number)) => format!("{number:X}"),
             ('o', Value::Int(number)) => format!("{number:o}"),
@@ -251,24 +258,36 @@ impl Spec {
                 self.signed(text, *number < 0.0)
             }
             ('t' | 'v', Value::Bool(truth)) => truth.to_string(),
-            ('s' | 'v', Value::Text(text)) => match self.precision {
+            ('s' | 'v', Value::Text(text) | Value::Safe(_, text)) => match self.precision {
                 Some(precision) => text.chars().take(precision).collect(),
                 None => text.clone(),
             },
-            ('q', Value::Text(text)) => quoted(text),
-            ('x', Value::Text(text)) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
-            ('X', Value::Text(text)) => text.bytes().map(|byte| format!("{byte:02X}")).collect(),
-            ('v' | 's', Value::Labels(_) | Value::List(_) | Value::Sample(..) | Value::Map(_)) => {
-                value.print()
+            ('q', Value::Text(text) | Value::Safe(_, text)) => quoted(text),
+            ('x', Value::Text(text) | Value::Safe(_, text)) => {
+                text.bytes().map(|byte| format!("{byte:02x}")).collect()
             }
-            ('v', _) => value.print(),
+            ('X', Value::Text(text) | Value::Safe(_, text)) => {
+                text.bytes().map(|byte| format!("{byte:02X}")).collect()
+            }
+            (
+                'v' | 's',
+                Value::Labels(_)
+                | Value::List(_)
+                | Value::Sample(..)
+                | Value::Map(_)
+                | Value::Pair(_)
+                | Value::Struct(_)
+                | Value::Time(_)
+                | Value::Span(_),
+            ) => value.print(self.methods),
+            ('v', _) => value.print(self.methods),
             _ => bad(),
         }
     }
 }
 
 /// `%q`.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -1,24 +1,43 @@
-//! Text with holes, in the language of Go's `text/template` as Prometheus rules use it.
+//! Text with holes, in the language of Go's `text/template`: as Prometheus' rules use it, and as
+//! Alertmanager's notifications do.
 //!
-//! Apart from the rest so that it can be replaced as a whole: the only entries are
-//! [`Template::parse`] and [`Template::expand`]. What the language has and this evaluator does not
-//! (a few functions: `call`, `now`, `tmpl`, `toDuration`, `toTime`) loads and yields an error text
-//! when expanded.
+//! Apart from those who use it so that both mean the same: a rule's text is a [`Template`] expanded over
+//! a [`Scene`]; those of notifications live in [`Templates`], one name space from several files, and
+//! are expanded over [`Data`] with an [`Escape`] for what they are written in. Of the language `call`
+//! is missing, of rules' functions `now`, `tmpl`, `toDuration` and `toTime`: they load and yield an
+//! error when expanded.
 //!
-//! No text and no data make it panic; nesting, steps and output are bounded.
+//! No text and no data make it panic; nesting, steps, work and output are bounded. It has no clock and
+//! reads no file.
 
 mod config;
 mod eval;
 mod format;
 mod functions;
+mod html;
+mod lex;
+mod methods;
+mod notice;
+mod notice_functions;
 mod parse;
+mod rule_functions;
+mod sink;
+mod text;
+mod time;
+mod value;
 
 use std::sync::Arc;
 
 use daruma_model::Labels;
 
-/// The longest template that is read, in bytes.
+pub use notice::{Alert, Data, FileError, Templates};
+pub use sink::Escape;
+pub use time::{Zone, Zones};
+
+/// The longest template of a rule that is read, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
+/// The longest text that an expansion makes, in bytes.
+const OUTPUT_MAX: usize = 64 << 10;
 
 /// A parsed template. Cheap to clone; compares as its text.
 #[derive(Debug, Clone)]
@@ -72,16 +91,11 @@ impl Template {
     /// [`TemplateError`] when the text breaks the language's rules: an action that is not closed, an
     /// unknown function or variable, an `end` without its beginning.
     pub fn parse(text: &str) -> Result<Template, TemplateError> {
-        let fail = |at: usize, message: String| {
-            let before = text.get(..at).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
-            TemplateError { line, column, message }
-        };
         if text.len() > TEXT_BYTES_MAX {
-            return Err(fail(0, format!("longer than {TEXT_BYTES_MAX} bytes")));
+            return Err(place(text, 0, format!("longer than {TEXT_BYTES_MAX} bytes")));
         }
-        let parsed = parse::parse(text).map_err(|(at, message)| fail(at, message))?;
+        let parsed = parse::parse(text, functions::Dialect::Rule)
+            .map_err(|(at, message)| place(text, at, message))?;
         Ok(Template { text: text.into(), parsed: parsed.into() })
     }
 
@@ -96,7 +110,9 @@ impl Template {
     /// # Errors
     /// A sentence: wrong types, a missing field, something this evaluator does not know.
     pub fn expand(&self, scene: &Scene<'_>) -> Result<String, String> {
-        eval::run(&self.parsed, scene)
+        let (world, root) = (eval::World::Rule(scene), value::Value::Root);
+        let defined = [&self.parsed.defined];
+        eval::run(&self.parsed.nodes, &defined, world, &root, Escape::Text, OUTPUT_MAX)
     }
 
     /// The text with its holes filled, or Prometheus' text for a template that fails.
@@ -110,4 +126,12 @@ impl PartialEq for Template {
     fn eq(&self, other: &Template) -> bool {
         self.text == other.text
     }
+}
+
+/// An error at a byte of a text.
+fn place(text: &str, at: usize, message: String) -> TemplateError {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+    TemplateError { line, column, message }
 }
