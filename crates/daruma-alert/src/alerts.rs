@@ -186,6 +186,7 @@ impl Cx<'_> {
                 detail: None,
             });
         }
+        self.post_own(&alert);
         self.put(alert);
     }
 
@@ -199,6 +200,7 @@ impl Cx<'_> {
         alert.resolved_at = Some(self.now);
         let name = alert.finding.labels.get("alertname").to_owned();
         let id = alert.incident;
+        self.post_own(&alert);
         self.put(alert);
         if let Some(incident) = id.and_then(|id| self.state.incidents.get_mut(&id)) {
             incident.say(self.now, EntryKind::Resolved, format!("{name} is over: {why}"));

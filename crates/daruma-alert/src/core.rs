@@ -14,7 +14,7 @@ const LEASE_MAX: Span = Span::hours(24 * 30);
 const ACK_TTL: Span = Span::hours(1);
 
 /// The state, and an index of it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Core {
     state: State,
     index: Index,
@@ -38,11 +38,17 @@ pub(crate) struct Cx<'a> {
     pub(crate) out: Vec<Effect>,
 }
 
+impl Default for Core {
+    fn default() -> Core {
+        Core::new()
+    }
+}
+
 impl Core {
     /// A core that knows nothing yet.
     #[must_use]
     pub fn new() -> Core {
-        Core::default()
+        Core::from_state(State::default())
     }
 
     /// A core with the state of a snapshot.
@@ -81,6 +87,10 @@ impl Core {
                 }
             }
             Event::Source(health) => cx.source(health),
+            Event::Posted(alerts) => {
+                cx.posted(alerts);
+                touched = Touched::One(None);
+            }
             Event::Commanded { by, command } => cx.commanded(by, command),
             Event::Tick => touched = Touched::One(None),
         }
@@ -93,21 +103,44 @@ impl Core {
         cx.out
     }
 
+    /// A picture of everything that is posted, and how it is routed.
+    #[must_use]
+    pub fn listing(&self) -> crate::Listing {
+        let (routing, index) = (self.index.routing.clone(), &self.index.dispatch);
+        let receivers = self.state.policy.notify.receivers.iter().map(|r| r.name.clone());
+        crate::Listing::of(&self.state, routing, index, receivers.collect())
+    }
+
+    /// The silence that Alertmanager's API knows by this name, if it can still be changed.
+    #[must_use]
+    pub fn silence_named(&self, uuid: &str) -> Option<&Silence> {
+        self.state.silences.values().find(|silence| silence.uuid == uuid)
+    }
+
     /// When a deadline comes at which the core wants an [`Event::Tick`].
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
         let state = &self.state;
         let alerts = self.index.timers.first().map(|(at, _)| *at);
-        let leases = state
-            .holds
-            .values()
-            .map(|hold| hold.until)
-            .chain(state.silences.values().map(|silence| silence.until));
+        let leases = state.holds.values().map(|hold| hold.until).chain(
+            state.silences.values().map(|silence| match silence.from > state.now {
+                true => silence.from,
+                false => silence.until,
+            }),
+        );
         let recoveries = state.recoveries.values().filter_map(|r| crate::recovery::wake(state, r));
         let open = self.index.open.iter().filter_map(|id| state.incidents.get(id));
         let incidents = open.filter_map(|incident| crate::notices::wake(state, incident));
         let outbox = crate::notices::outbox_wake(state, &self.index.waiting);
-        alerts.into_iter().chain(leases).chain(recoveries).chain(incidents).chain(outbox).min()
+        let groups = crate::Dispatch::wake(&self.index.dispatch);
+        alerts
+            .into_iter()
+            .chain(groups)
+            .chain(leases)
+            .chain(recoveries)
+            .chain(incidents)
+            .chain(outbox)
+            .min()
     }
 }
 
@@ -115,18 +148,21 @@ impl Cx<'_> {
     /// Everything that follows from the state and the time, in a fixed order.
     fn settle(&mut self, mut touched: Touched) {
         let now = self.now;
-        let leases = self.state.silences.len();
-        self.state.silences.retain(|_, silence| silence.until > now);
+        let silences = self.silences_turn();
         let ended: Vec<u64> =
             self.state.holds.values().filter(|hold| hold.until <= now).map(|h| h.id).collect();
         for id in &ended {
             self.end_hold(*id, "its time is up");
         }
         let fired = self.alert_deadlines();
-        if fired || !ended.is_empty() || self.state.silences.len() != leases {
+        if fired || !ended.is_empty() || silences {
             touched = Touched::All;
         }
+        if !ended.is_empty() || silences {
+            self.stir_groups();
+        }
         self.recoveries(touched);
+        self.flush_groups();
         self.close_incidents();
         self.notices();
         self.prune();
@@ -137,6 +173,7 @@ impl Cx<'_> {
         // Another `for` is another deadline.
         self.index.policy_comes(self.state);
         self.withdraw();
+        self.other_routes();
         // Alerts whose rule is gone end with it: nobody would ever say that they are over.
         let gone: Vec<String> = self
             .state
@@ -230,12 +267,21 @@ impl Cx<'_> {
             Command::Silence { matchers, ttl, comment } if !matchers.0.is_empty() => {
                 let (id, until) = (self.state.next_id(), until(*ttl));
                 let (matchers, by, comment) = (matchers.clone(), by.to_owned(), comment.clone());
-                self.state
-                    .silences
-                    .insert(id, Silence { id, matchers, from: now, until, by, comment });
+                let (uuid, updated) = (Silence::name(id, now), now);
+                self.state.silences.insert(
+                    id,
+                    Silence { id, matchers, from: now, until, by, comment, uuid, updated },
+                );
             }
+            Command::PutSilence { uuid, matchers, from, until, by: who, comment } => {
+                let who = if who.is_empty() { by } else { who };
+                self.put_silence(uuid.as_deref(), matchers, (*from, *until), who, comment);
+            }
+            Command::EndSilence { uuid } => self.end_silence(uuid),
             Command::Unsilence { id } => {
-                self.state.silences.remove(id);
+                if let Some(uuid) = self.state.silences.get(id).map(|s| s.uuid.clone()) {
+                    self.end_silence(&uuid);
+                }
             }
             Command::Hold { matchers, ttl, comment } if !matchers.0.is_empty() => {
                 let (id, until) = (self.state.next_id(), until(*ttl));

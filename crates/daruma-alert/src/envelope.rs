@@ -118,7 +118,11 @@ pub(crate) fn may_act(
             Some(hold.until),
         );
     }
-    if let Some(s) = state.silences.values().find(|silence| silence.matchers.matches(labels)) {
+    if let Some(s) = state
+        .silences
+        .values()
+        .find(|silence| silence.is_active(state.now) && silence.matchers.matches(labels))
+    {
         return wait(format!("{} silenced {}: {}", s.by, s.matchers, s.comment), Some(s.until));
     }
     let step = &runbook.steps[recovery.step.min(runbook.steps.len() - 1)];

@@ -26,6 +26,8 @@ pub enum Event {
     Attempted(Attempt),
     /// A source changed its state.
     Source(SourceHealth),
+    /// Somebody else's rules say that these alerts fire, or are over: one batch of the API.
+    Posted(Vec<crate::AlertIn>),
     /// A person or a script asked for something.
     Commanded {
         /// Who, as far as it is known: a name given on the command line or a token's name.
@@ -49,6 +51,7 @@ impl Event {
             Event::Acted(_) => "acted",
             Event::Attempted(_) => "attempted",
             Event::Source(_) => "source",
+            Event::Posted(_) => "posted",
             Event::Commanded { .. } => "commanded",
             Event::Tick => "tick",
         }
@@ -78,6 +81,28 @@ pub enum Command {
         ttl: Span,
         /// Why.
         comment: String,
+    },
+    /// Makes or changes a silence as Alertmanager's API does: one that is changed beyond its end and its
+    /// comment ends, and another begins.
+    PutSilence {
+        /// The one to change, by its [`crate::Silence::uuid`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uuid: Option<String>,
+        /// What it mutes; not empty, and not satisfied by having no labels at all.
+        matchers: Matchers,
+        /// When it begins; the past counts as now.
+        from: daruma_model::Time,
+        /// When it ends.
+        until: daruma_model::Time,
+        /// Who, in their own words.
+        by: String,
+        /// Why.
+        comment: String,
+    },
+    /// Ends a silence now.
+    EndSilence {
+        /// Which, by its [`crate::Silence::uuid`].
+        uuid: String,
     },
     /// Ends a silence now.
     Unsilence {

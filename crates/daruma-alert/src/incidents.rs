@@ -93,6 +93,7 @@ impl Cx<'_> {
             aborted: false,
             notify_at: Some(now + wait),
             told: BTreeMap::new(),
+            posted: None,
         };
         self.state.incidents.insert(id, incident);
         self.index.open.insert(id);
@@ -106,7 +107,7 @@ impl Cx<'_> {
             .open
             .iter()
             .filter_map(|id| self.state.incidents.get(id))
-            .filter(|incident| incident.resolved.is_none())
+            .filter(|incident| incident.resolved.is_none() && incident.posted.is_none())
             .filter(|incident| {
                 incident.alerts.iter().all(|key| {
                     self.state.alerts.get(key).is_none_or(|a| a.state == AlertState::Resolved)

@@ -5,8 +5,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use daruma_model::{Level, Time};
+use daruma_model::{Labels, Level, Time};
 
+use crate::dispatch::DispatchIndex;
+use crate::routing::Routing;
 use crate::{Alert, AlertState, Delivery, Incident, Outgoing, Runbook, State};
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,14 +27,25 @@ pub(crate) struct Index {
     pub(crate) open: BTreeSet<u64>,
     /// Messages that are neither accepted, refused nor given up.
     pub(crate) waiting: BTreeSet<u64>,
+    /// The routes in force.
+    pub(crate) routing: Arc<Routing>,
+    /// Keys of the alerts that fire, by their labels alone.
+    pub(crate) own: BTreeMap<Labels, BTreeSet<String>>,
+    /// How many silences are at work.
+    pub(crate) silenced: usize,
+    /// Of what was posted.
+    pub(crate) dispatch: DispatchIndex,
 }
 
 impl Index {
     pub(crate) fn of(state: &State) -> Index {
-        let mut index = Index { runbooks: runbooks(state), ..Index::default() };
+        let routing = Arc::new(crate::routed::routing(&state.policy.notify));
+        let dispatch = DispatchIndex::of(&state.dispatch, &routing);
+        let mut index = Index { runbooks: runbooks(state), routing, dispatch, ..Index::default() };
         for alert in state.alerts.values() {
             index.alert_comes(state, alert);
         }
+        index.silenced = state.silences.values().filter(|s| s.is_active(state.now)).count();
         let open = |incident: &&Incident| incident.resolved.is_none() || !incident.told.is_empty();
         index.open = state.incidents.values().filter(open).map(|incident| incident.id).collect();
         let waiting =
@@ -45,6 +58,7 @@ impl Index {
     pub(crate) fn policy_comes(&mut self, state: &State) {
         self.timers = crate::alerts::timers(state);
         self.runbooks = runbooks(state);
+        self.routing = Arc::new(crate::routed::routing(&state.policy.notify));
     }
 
     pub(crate) fn alert_comes(&mut self, state: &State, alert: &Alert) {
@@ -53,6 +67,7 @@ impl Index {
         }
         if alert.state == AlertState::Firing {
             self.firing.insert(alert.key.clone());
+            self.own.entry(alert.finding.labels.clone()).or_default().insert(alert.key.clone());
         }
         if alert.holds() && !alert.service().is_empty() {
             *self.sick.entry(place(alert)).or_default() += 1;
@@ -66,7 +81,14 @@ impl Index {
         if let Some(at) = crate::alerts::deadline(state, alert) {
             self.timers.remove(&(at, alert.key.clone()));
         }
-        self.firing.remove(&alert.key);
+        if self.firing.remove(&alert.key)
+            && let Entry::Occupied(mut keys) = self.own.entry(alert.finding.labels.clone())
+        {
+            keys.get_mut().remove(&alert.key);
+            if keys.get().is_empty() {
+                keys.remove();
+            }
+        }
         if alert.holds() && !alert.service().is_empty() {
             one_less(&mut self.sick, place(alert));
             if alert.level() >= Level::Error {

@@ -12,6 +12,7 @@
 
 mod alerts;
 mod core;
+mod dispatch;
 mod envelope;
 mod event;
 mod incidents;
@@ -19,12 +20,15 @@ mod index;
 mod notices;
 mod policy;
 mod recovery;
+mod routed;
 pub mod routing;
+mod silences;
 mod state;
 mod view;
 mod why;
 
 pub use crate::core::Core;
+pub use dispatch::{AlertIn, Dispatch, Group, Listed, Listing, Posted, Told};
 pub use envelope::Blocked;
 pub use event::{Command, Effect, Event, Watch, WatchCheck};
 pub use incidents::group_of;

@@ -32,7 +32,7 @@ const ESCALATION: &str = "escalation";
 fn pause(n: u32) -> Span {
     match n {
         0 | 1 => Span::secs(1),
-        2..=60 => Span::secs(2 << n.saturating_sub(2).min(2)).min(Span::secs(8)),
+        2..=60 => Span::secs(1 << n.saturating_sub(2).min(3)),
         61..=120 => Span::minutes(1),
         _ => Span::minutes(5),
     }
@@ -96,13 +96,17 @@ pub(crate) fn receivers(state: &State, alert: &Alert) -> Vec<String> {
 }
 
 fn is_muted(state: &State, labels: &Labels) -> bool {
-    state.silences.values().any(|silence| silence.matchers.matches(labels))
+    let active = |silence: &&crate::Silence| silence.is_active(state.now);
+    state.silences.values().filter(active).any(|silence| silence.matchers.matches(labels))
         || state.holds.values().any(|hold| hold.matchers.matches(labels))
 }
 
 /// Why an alert is muted just now, if it is.
 pub(crate) fn muted(state: &State, labels: &Labels) -> Option<String> {
-    let silence = state.silences.values().find(|silence| silence.matchers.matches(labels));
+    let silence = state
+        .silences
+        .values()
+        .find(|silence| silence.is_active(state.now) && silence.matchers.matches(labels));
     let hold = state.holds.values().find(|hold| hold.matchers.matches(labels));
     silence
         .map(|s| format!("silenced by {} ({}): {}", s.by, s.matchers, s.comment))
@@ -151,6 +155,9 @@ impl Cx<'_> {
     /// Tells every receiver what it has not heard yet.
     fn tell_firing(&mut self, id: u64) {
         let now = self.now;
+        if self.is_routed() {
+            return; // The groups of the routes tell.
+        }
         let Some(incident) = self.state.incidents.get(&id) else { return };
         if incident.notify_at.is_some_and(|at| at > now) {
             return;
@@ -390,6 +397,9 @@ impl Cx<'_> {
         };
         if out.delivery != Delivery::Queued {
             self.index.waiting.remove(&attempt.message);
+        }
+        if out.delivery == Delivery::Accepted && !out.message.group_key.is_empty() {
+            self.state.dispatch.heard(&out.message.group_key, &out.message.channel, now);
         }
         out.next_at = now
             + pause(out.tries).max(attempt.retry_after.unwrap_or(Span::ZERO).min(Span::hours(1)));

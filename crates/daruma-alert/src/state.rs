@@ -16,6 +16,10 @@ pub(crate) const TIMELINE_MAX: usize = 400;
 pub(crate) const RESOLVED_MAX: usize = 200;
 /// Finished messages kept in memory; the journal has them all.
 pub(crate) const SENT_MAX: usize = 500;
+/// How long an ended silence is remembered, and how many at most.
+pub(crate) const ENDED_SILENCE: daruma_model::Span = daruma_model::Span::hours(24 * 5);
+/// See [`ENDED_SILENCE`].
+pub(crate) const ENDED_SILENCES_MAX: usize = 1_000;
 /// Alerts kept at once; one more is refused and counted.
 pub(crate) const ALERTS_MAX: usize = 200_000;
 
@@ -34,6 +38,12 @@ pub struct State {
     pub holds: BTreeMap<u64, Hold>,
     /// By id.
     pub silences: BTreeMap<u64, Silence>,
+    /// Silences that ended within the last days, by id.
+    #[serde(default)]
+    pub ended_silences: BTreeMap<u64, Silence>,
+    /// What was posted, in its groups.
+    #[serde(default)]
+    pub dispatch: crate::Dispatch,
     /// Messages on their way and the last finished ones, by id.
     pub outbox: BTreeMap<u64, Outgoing>,
     /// By runbook.
@@ -232,6 +242,9 @@ pub struct Incident {
     pub notify_at: Option<Time>,
     /// Per receiver: what it was told fires, and is owed the end of.
     pub told: BTreeMap<String, BTreeMap<String, Labels>>,
+    /// The key of the group of posted alerts that it stands for, until that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posted: Option<String>,
 }
 
 /// What a witness is asked for.
@@ -404,7 +417,7 @@ pub struct Silence {
     pub id: u64,
     /// What it mutes.
     pub matchers: Matchers,
-    /// When it began.
+    /// When it begins.
     pub from: Time,
     /// When it ends.
     pub until: Time,
@@ -412,6 +425,39 @@ pub struct Silence {
     pub by: String,
     /// Why.
     pub comment: String,
+    /// The name under which Alertmanager's API knows it.
+    #[serde(default)]
+    pub uuid: String,
+    /// When it was last changed.
+    #[serde(default)]
+    pub updated: Time,
+}
+
+impl Silence {
+    /// Whether it mutes now.
+    #[must_use]
+    pub fn is_active(&self, now: Time) -> bool {
+        self.from <= now && now < self.until
+    }
+
+    /// A name in the form of a UUID that no other silence of this journal has.
+    pub(crate) fn name(id: u64, from: Time) -> String {
+        let mix = |seed: u64| {
+            let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            x ^ (x >> 31)
+        };
+        let (a, b) = (mix(id), mix(id ^ from.0.cast_unsigned().rotate_left(32)));
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xfff,
+            0x8000 | ((b >> 48) & 0x3fff),
+            b & 0xffff_ffff_ffff
+        )
+    }
 }
 
 /// Where a message stands.

@@ -170,15 +170,19 @@ pub(crate) fn body(message: &Message, max_alerts: usize, external_url: &str) -> 
             "startsAt": rfc3339(alert.starts_at),
             // Alertmanager's zero time: it has not ended.
             "endsAt": alert.ends_at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339),
-            "generatorURL": link,
+            "generatorURL": if alert.generator_url.is_empty() { &link } else { &alert.generator_url },
             "fingerprint": format!("{:016x}", alert.labels.fingerprint()),
         })
     };
+    // Stable from the first message to the last, as receivers pair them by it.
+    let group_key = match message.group_key.as_str() {
+        "" => format!("{{}}:{{incident=\"{}\"}}", message.incident),
+        key => key.to_owned(),
+    };
     json!({
         "version": "4",
-        // Stable from the first message of an incident to the last, as receivers pair them by it.
-        "groupKey": format!("{{}}:{{incident=\"{}\"}}", message.incident),
-        "truncatedAlerts": message.alerts.len() - alerts.len(),
+        "groupKey": group_key,
+        "truncatedAlerts": (message.alerts.len() - alerts.len()) as u64 + message.left_out,
         "status": status(message.status),
         "receiver": message.receiver,
         "groupLabels": message.group_labels.to_map(),

@@ -29,7 +29,7 @@ use crate::plot::Plots;
 use crate::prom::{self, Turns, Writes};
 use crate::routes::{Demand, Endpoint};
 use crate::shared::Shared;
-use crate::{api, form, live, page};
+use crate::{am, api, form, live, page};
 
 /// Connections at once; one more waits in the system's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -224,6 +224,16 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
             let body = if form { read(body, QUERY_BYTES_MAX).await } else { Ok(Bytes::new()) };
             match body {
                 Ok(body) => prom::ask(site, &path, query, &body).await,
+                Err((status, why)) => answer::refused(status, &why),
+            }
+        }
+        Endpoint::Am(path) => {
+            let body = match path.has_body() {
+                true => read(body, am::BODY_BYTES_MAX).await,
+                false => Ok(Bytes::new()),
+            };
+            match body {
+                Ok(body) => am::ask(site, &caller, &path, query, body).await,
                 Err((status, why)) => answer::refused(status, &why),
             }
         }

@@ -19,6 +19,7 @@
 //! | `page` | the HTML |
 
 mod accept;
+mod am;
 mod answer;
 mod api;
 mod config;
@@ -36,6 +37,6 @@ pub use accept::serve;
 pub use config::{Config, ConfigError, Role, Token, check};
 pub use prom::{Facts, QueryLimits, Rule, RuleGroup, RuleHealth, RuleKind, Target};
 pub use shared::{
-    Ask, CommandRequest, Described, Descriptions, HistoryQuery, PingKind, Refusal, Reload, Shared,
-    Taken,
+    Ask, CommandRequest, Described, Descriptions, HistoryQuery, LoopAsk, PingKind, Refusal, Reload,
+    Shared, Taken,
 };

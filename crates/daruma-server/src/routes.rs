@@ -3,9 +3,9 @@
 
 use hyper::Method;
 
-use crate::prom;
 use crate::shared::PingKind;
 use crate::statics::{self, Asset};
+use crate::{am, prom};
 
 /// One thing that can be asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +30,7 @@ pub(crate) enum Endpoint {
     Logout,
     Ping(String, PingKind),
     Prom(prom::Path),
+    Am(am::Path),
     Write,
     Reload,
     Metrics,
@@ -80,6 +81,9 @@ impl Endpoint {
                 Method::POST => prom::Path::find(true, rest).map(Endpoint::Prom),
                 _ => None,
             };
+        }
+        if let ["api", "v2", rest @ ..] = parts.as_slice() {
+            return am::Path::find(method, rest).map(Endpoint::Am);
         }
         match *method {
             Method::GET | Method::HEAD => match parts.as_slice() {
@@ -134,7 +138,9 @@ impl Endpoint {
             | Endpoint::Journal
             | Endpoint::Prom(_)
             | Endpoint::Metrics => Demand::Read,
-            Endpoint::Write => Demand::Write,
+            Endpoint::Am(am::Path::PutSilence | am::Path::EndSilence(_)) => Demand::Operate,
+            Endpoint::Write | Endpoint::Am(am::Path::PostAlerts) => Demand::Write,
+            Endpoint::Am(_) => Demand::Read,
             Endpoint::Reload => Demand::Operate,
             Endpoint::Command => Demand::Command,
             Endpoint::Form => Demand::Form,
@@ -192,6 +198,15 @@ mod tests {
             ("GET", "/api/series", Demand::Read),
             ("GET", "/api/journal", Demand::Read),
             ("GET", "/api/v1/query", Demand::Read),
+            ("GET", "/api/v2/status", Demand::Read),
+            ("GET", "/api/v2/receivers", Demand::Read),
+            ("GET", "/api/v2/alerts", Demand::Read),
+            ("GET", "/api/v2/alerts/groups", Demand::Read),
+            ("GET", "/api/v2/silences", Demand::Read),
+            ("GET", "/api/v2/silence/a-b", Demand::Read),
+            ("POST", "/api/v2/alerts", Demand::Write),
+            ("POST", "/api/v2/silences", Demand::Operate),
+            ("DELETE", "/api/v2/silence/a-b", Demand::Operate),
             ("POST", "/api/v1/write", Demand::Write),
             ("POST", "/-/reload", Demand::Operate),
             ("PUT", "/-/reload", Demand::Operate),
@@ -220,7 +235,7 @@ mod tests {
             }
         }
         kinds.dedup();
-        assert_eq!(kinds.len(), 25, "each kind of endpoint stands in the table");
+        assert_eq!(kinds.len(), 26, "each kind of endpoint stands in the table");
         for (method, path) in [
             ("GET", ""),
             ("GET", "//"),
@@ -245,6 +260,10 @@ mod tests {
             ("POST", "/api/v1/admin/tsdb/delete_series"),
             ("GET", "/api/v1/read"),
             ("POST", "/api/view"),
+            ("GET", "/api/v2"),
+            ("GET", "/api/v2/silence"),
+            ("DELETE", "/api/v2/alerts"),
+            ("POST", "/api/v2/silence/a"),
             ("POST", "/"),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use std::collections::BTreeMap;
 
-use daruma_alert::{Command, View};
+use daruma_alert::{AlertIn, Command, Listing, View};
 use daruma_model::{Clock, Commit};
 use daruma_store::Store;
 use serde::Serialize;
@@ -21,6 +21,8 @@ pub struct Shared {
     pub commands: mpsc::Sender<CommandRequest>,
     /// Series at rest, for charts and queries.
     pub store: Arc<Store>,
+    /// Where the loop is asked for more than commands; bounded, so that a flood waits at its sender.
+    pub loop_asks: mpsc::Sender<LoopAsk>,
     /// Where the signal path is asked; bounded, so that whoever asks waits.
     pub asks: mpsc::Sender<Ask>,
     /// What the program knows of itself.
@@ -85,6 +87,22 @@ pub enum Ask {
     Rules {
         /// Where to tell it.
         reply: oneshot::Sender<Vec<RuleGroup>>,
+    },
+}
+
+/// What the loop is asked for beside commands.
+pub enum LoopAsk {
+    /// Alerts that somebody else's rules found; answered when they are durable, or with why they are not.
+    Post {
+        /// As they were posted.
+        alerts: Vec<AlertIn>,
+        /// What became of them.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// A picture of everything that is posted.
+    Listing {
+        /// Where to tell it.
+        reply: oneshot::Sender<Listing>,
     },
 }
 

@@ -61,6 +61,7 @@ impl Site {
         let (commands, asked) = mpsc::channel(4);
         let shared = Shared {
             view: shown,
+            loop_asks: tokio::sync::mpsc::channel(1).0,
             commands,
             asks: scene::signal_path(Arc::clone(&store)),
             store,
@@ -787,6 +788,7 @@ async fn the_listener_that_others_reach_is_not_served_without_tokens() {
         let (commands, _) = mpsc::channel(1);
         Shared {
             view: shown,
+            loop_asks: tokio::sync::mpsc::channel(1).0,
             commands,
             store: Arc::default(),
             asks: mpsc::channel(1).0,

@@ -1077,6 +1077,7 @@ fn tell(event: &Event) -> String {
         }
         Event::Commanded { command, .. } => format!("{command:?}"),
         Event::Source(health) => format!("{health:?}"),
+        Event::Posted(alerts) => format!("{} alerts posted", alerts.len()),
         Event::Started => "started".to_owned(),
         Event::Tick => "tick".to_owned(),
     }

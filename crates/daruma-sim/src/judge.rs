@@ -285,7 +285,7 @@ impl Judge {
                 }
             }
             Event::Started => self.started = true,
-            Event::Tick | Event::Source(_) | Event::Commanded { .. } => {}
+            Event::Tick | Event::Posted(_) | Event::Source(_) | Event::Commanded { .. } => {}
         }
     }
 
@@ -344,6 +344,18 @@ impl Judge {
                 if let Some(id) = state.holds.keys().next_back() {
                     self.holds.insert(*id, lease);
                 }
+            }
+            Command::PutSilence { matchers, until, .. } => {
+                let lease = Lease { matchers: matchers.clone(), until: *until };
+                if let Some(id) = state.silences.keys().next_back() {
+                    self.silences.insert(*id, lease);
+                }
+            }
+            Command::EndSilence { uuid } => {
+                let named = |id: &u64| {
+                    state.ended_silences.get(id).is_some_and(|silence| silence.uuid == *uuid)
+                };
+                self.silences.retain(|id, _| !named(id));
             }
             Command::Unsilence { id } => {
                 self.silences.remove(id);

@@ -119,6 +119,7 @@ pub fn facts(now: Time, places: &Places, loaded: &Loaded) -> Known {
         flags.extend(value.map(|value| (name.to_owned(), value)));
     }
     let facts = Facts {
+        notify_config: String::new(),
         started: now,
         flags,
         retention: loaded.store.retention.to_string(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use daruma_alert::{Core, Effect, Event, View};
+use daruma_alert::{Core, Effect, Event, Listing, View};
 use daruma_journal::{Appended, Journal, NewEvent};
 use daruma_model::{Clock, Span, Time};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,13 +35,15 @@ pub struct Input {
     pub reply: Option<oneshot::Sender<Result<serde_json::Value, String>>>,
     /// Named blobs that become durable together with the event.
     pub checkpoints: Vec<(String, Vec<u8>)>,
+    /// Where to give a picture of everything that is posted.
+    pub look: Option<oneshot::Sender<Listing>>,
 }
 
 impl Input {
     /// An event that nobody waits for.
     #[must_use]
     pub fn of(event: Event) -> Input {
-        Input { event: Some(event), reply: None, checkpoints: Vec::new() }
+        Input { event: Some(event), reply: None, checkpoints: Vec::new(), look: None }
     }
 }
 
@@ -152,6 +154,10 @@ impl<P: Perform> Control<P> {
         let mut checkpoints = Vec::new();
         batch.retain_mut(|input| {
             checkpoints.append(&mut input.checkpoints);
+            if let Some(look) = input.look.take() {
+                // Whoever asked may have gone away.
+                drop(look.send(self.core.listing()));
+            }
             let Some(event) = &input.event else { return false };
             match self.ids.event(&self.core, now, event) {
                 Ok(record) => {
@@ -184,7 +190,7 @@ impl<P: Perform> Control<P> {
                 }
                 waits
             });
-            batch.push_back(Input { event: None, reply: None, checkpoints });
+            batch.push_back(Input { event: None, reply: None, checkpoints, look: None });
             return batch;
         }
         let mut effects = Vec::new();
@@ -288,10 +294,26 @@ fn refuse(input: &mut Input, why: &str) {
 
 /// What a command's sender is told: the id of what it made, or that what it named is not there.
 fn answer(core: &Core, event: &Event) -> Result<serde_json::Value, String> {
-    use daruma_alert::Command::{Abort, Ack, Hold, Silence};
+    use daruma_alert::Command::{Abort, Ack, EndSilence, Hold, PutSilence, Silence};
     let Event::Commanded { command, .. } = event else { return Ok(serde_json::Value::Null) };
     let id = match command {
         Silence { .. } => core.state().silences.keys().next_back().copied(),
+        PutSilence { uuid, .. } => {
+            let changed = uuid.as_deref().and_then(|uuid| core.silence_named(uuid));
+            let made = changed.or_else(|| core.state().silences.values().next_back());
+            let made = made.map(|silence| (silence.id, silence.uuid.clone()));
+            return Ok(serde_json::json!({
+                "id": made.as_ref().map(|(id, _)| id),
+                "uuid": made.as_ref().map(|(_, uuid)| uuid),
+            }));
+        }
+        EndSilence { uuid } => {
+            let ended = |silence: &daruma_alert::Silence| silence.uuid == *uuid;
+            return match core.state().ended_silences.values().find(|silence| ended(silence)) {
+                Some(silence) => Ok(serde_json::json!({ "id": silence.id, "uuid": uuid })),
+                None => Err(format!("there is no silence {uuid}")),
+            };
+        }
         Hold { .. } => core.state().holds.keys().next_back().copied(),
         Ack { incident, .. } | Abort { incident } => match core.state().incidents.get(incident) {
             Some(incident) if incident.resolved.is_none() => Some(incident.id),

@@ -154,6 +154,7 @@ fn group(state: &State, event: &Event) -> String {
         Event::Policy(_)
         | Event::Started
         | Event::Source(_)
+        | Event::Posted(_)
         | Event::Commanded { .. }
         | Event::Tick => String::new(),
     }

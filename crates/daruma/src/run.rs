@@ -9,7 +9,7 @@ use daruma_alert::{Command, Event, Policy, View};
 use daruma_collect::Position;
 use daruma_journal::{Journal, Options};
 use daruma_model::{Clock, Time};
-use daruma_server::{Ask, CommandRequest, PingKind, Refusal, Reload, Shared};
+use daruma_server::{Ask, CommandRequest, LoopAsk, PingKind, Refusal, Reload, Shared};
 use daruma_store::Store;
 use tokio::sync::{mpsc, watch};
 
@@ -321,7 +321,7 @@ fn shared(
         while let Some(CommandRequest { by, command, reply }) = asked.recv().await {
             let (answer, answered) = tokio::sync::oneshot::channel();
             let event = Some(Event::Commanded { by, command });
-            let input = Input { event, reply: Some(answer), checkpoints: Vec::new() };
+            let input = Input { event, reply: Some(answer), ..Input::of(Event::Tick) };
             if to_loop.send(input).await.is_err() {
                 break;
             }
@@ -339,6 +339,7 @@ fn shared(
             });
         }
     });
+    let loop_asks = loop_asks(inbox);
     let catalogue = Arc::new(crate::api::Catalogue::default());
     let known = Arc::clone(&catalogue);
     let (beats, beat_clock) = (Arc::clone(heartbeats), Arc::clone(clock));
@@ -347,6 +348,7 @@ fn shared(
     Shared {
         view: view.clone(),
         commands,
+        loop_asks,
         store: Arc::clone(store),
         asks,
         facts: Arc::new(move || facts.read().unwrap_or_else(PoisonError::into_inner).clone()),
@@ -371,6 +373,38 @@ fn shared(
         }),
         reload,
     }
+}
+
+/// What is asked of the loop goes its one way, in order with everything else.
+fn loop_asks(inbox: &mpsc::Sender<Input>) -> mpsc::Sender<LoopAsk> {
+    let (asks, mut asked) = mpsc::channel::<LoopAsk>(256);
+    let to_loop = inbox.clone();
+    tokio::spawn(async move {
+        while let Some(ask) = asked.recv().await {
+            let input = match ask {
+                LoopAsk::Post { alerts, reply } => {
+                    let (answer, answered) =
+                        tokio::sync::oneshot::channel::<Result<serde_json::Value, String>>();
+                    tokio::spawn(async move {
+                        let said = match answered.await {
+                            Ok(said) => said.map(drop),
+                            Err(_) => Err("daruma is stopping".to_owned()),
+                        };
+                        // Whoever asked may have gone away.
+                        drop(reply.send(said));
+                    });
+                    Input { reply: Some(answer), ..Input::of(Event::Posted(alerts)) }
+                }
+                LoopAsk::Listing { reply } => {
+                    Input { event: None, look: Some(reply), ..Input::of(Event::Tick) }
+                }
+            };
+            if to_loop.send(input).await.is_err() {
+                break;
+            }
+        }
+    });
+    asks
 }
 
 fn ping(kind: PingKind) -> daruma_collect::Ping {

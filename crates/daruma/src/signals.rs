@@ -233,7 +233,7 @@ impl Path {
             }
         }
         if !checkpoints.is_empty() {
-            self.send(Input { event: None, reply: None, checkpoints });
+            self.send(Input { event: None, reply: None, checkpoints, look: None });
         }
     }
 

@@ -124,6 +124,12 @@ impl Node {
     }
 }
 
+impl Default for Routing {
+    fn default() -> Routing {
+        Routing::to("")
+    }
+}
+
 impl Routing {
     /// A tree of one node.
     #[must_use]

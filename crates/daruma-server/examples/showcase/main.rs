@@ -67,6 +67,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = Config { tokens: tokens.into_iter().collect(), ..Config::default() };
     let shared = Shared {
         view: shown,
+        loop_asks: tokio::sync::mpsc::channel(1).0,
         commands,
         asks: signal_path(Arc::clone(&store)),
         store,

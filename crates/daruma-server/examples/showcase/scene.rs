@@ -82,13 +82,23 @@ pub(crate) fn obey(
         }
         Command::Silence { matchers, ttl, comment } => {
             let id = 200 + view.silences.len() as u64;
-            view.silences.push(Silence { id, matchers, from: now, until: now + ttl, by, comment });
+            view.silences.push(Silence {
+                id,
+                matchers,
+                from: now,
+                until: now + ttl,
+                by,
+                uuid: String::new(),
+                updated: Time(0),
+                comment,
+            });
             id
         }
         Command::Release { id } => {
             view.holds.retain(|hold| hold.id != id);
             id
         }
+        Command::PutSilence { .. } | Command::EndSilence { .. } => 0,
         Command::Unsilence { id } => {
             view.silences.retain(|silence| silence.id != id);
             id
@@ -253,6 +263,7 @@ pub(crate) fn facts() -> Facts {
         timeout: "10s".to_owned(),
     };
     Facts {
+        notify_config: String::new(),
         started: NIGHT - Span::hours(2),
         loaded: NIGHT - Span::hours(1),
         loaded_well: true,
@@ -354,6 +365,7 @@ fn incident(id: u64, title: &str, level: Level, opened: Time, sentence: &str) ->
             aborted: false,
             notify_at: None,
             told: BTreeMap::new(),
+            posted: None,
         },
         sentence: sentence.to_owned(),
         members: Vec::new(),
@@ -830,6 +842,8 @@ pub(crate) fn busy(now: Time) -> View {
             until: now + Span::hours(3),
             by: HOSTILE.to_owned(),
             comment: HOSTILE.to_owned(),
+            uuid: String::new(),
+            updated: Time(0),
         }],
         ledger,
         sources,

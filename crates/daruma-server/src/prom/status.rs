@@ -27,6 +27,8 @@ pub struct Facts {
     pub loaded_well: bool,
     /// The configuration as YAML, without a secret.
     pub config: String,
+    /// The routes of notifications in Alertmanager's form, without a secret.
+    pub notify_config: String,
     /// How it was started, by the name of the option.
     pub flags: BTreeMap<String, String>,
     /// How far back series are kept, in words.

@@ -120,6 +120,17 @@ impl Daruma {
         incidents.iter().map(show).collect::<Vec<_>>().join("\n")
     }
 
+    /// Any request; the answer, if there was one.
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
+        request(self.address, method, path, headers, body)
+    }
+
     /// Gives a command; the answer, if there was one.
     pub fn command(&self, json: &str) -> std::io::Result<(u16, String)> {
         request(self.address, "POST", "/api/command", &[("content-type", "application/json")], json)

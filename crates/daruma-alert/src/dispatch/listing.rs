@@ -1,0 +1,130 @@
+//! What is held, for whoever asks: a picture that is taken at once and read elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use daruma_model::{Labels, Time};
+
+use super::{Dispatch, DispatchIndex, Posted};
+use crate::routing::Routing;
+use crate::{Hold, Silence};
+
+/// The picture of everything that is posted and how it is routed at one time. Cheap to take: the
+/// alerts themselves are shared.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// When it was taken.
+    pub now: Time,
+    /// The routes in force.
+    pub routing: Arc<Routing>,
+    /// Every silence, also future ones and those that ended lately.
+    pub silences: Vec<Silence>,
+    /// Every hold.
+    pub holds: Vec<Hold>,
+    /// Names of all receivers.
+    pub receivers: Vec<String>,
+    /// The groups: number, receiver, key, labels, the incident people handle it by.
+    pub groups: BTreeMap<u64, Listed>,
+    alerts: Dispatch,
+    index: DispatchIndex,
+}
+
+/// A group in a [`Listing`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Its receiver's name.
+    pub receiver: String,
+    /// Stays the same over restarts and reloads.
+    pub key: String,
+    /// By which it is grouped.
+    pub labels: Labels,
+    /// Fingerprints of its alerts.
+    pub members: Vec<u64>,
+    /// The incident people handle it by, once somebody was told of it.
+    pub incident: Option<u64>,
+    /// The next tick that can bring news.
+    pub next: Option<Time>,
+    /// Why the whole route is muted now, if it is.
+    pub muted_by: Option<String>,
+}
+
+impl Listing {
+    pub(crate) fn of(
+        state: &crate::State,
+        routing: Arc<Routing>,
+        index: &DispatchIndex,
+        receivers: Vec<String>,
+    ) -> Listing {
+        let dispatch = &state.dispatch;
+        let groups =
+            dispatch.groups.iter().filter(|(_, group)| !group.orphan).map(|(id, group)| {
+                let node = routing.nodes.get(group.node);
+                let listed = Listed {
+                    receiver: node.map_or_else(String::new, |node| node.receiver.clone()),
+                    key: group.key.clone(),
+                    labels: group.labels.clone(),
+                    members: group.members.iter().copied().collect(),
+                    incident: group.incident,
+                    next: Some(group.next).filter(|next| *next < Time::MAX),
+                    muted_by: routing.closed(group.node, state.now),
+                };
+                (*id, listed)
+            });
+        Listing {
+            now: state.now,
+            groups: groups.collect(),
+            silences: state.silences.values().cloned().collect(),
+            holds: state.holds.values().cloned().collect(),
+            receivers,
+            alerts: Dispatch { alerts: dispatch.alerts.clone(), ..Dispatch::default() },
+            index: DispatchIndex { sources: index.sources.clone(), ..DispatchIndex::default() },
+            routing,
+        }
+    }
+
+    /// Every alert that is not over at `now`, by fingerprint.
+    pub fn alerts(&self, now: Time) -> impl Iterator<Item = (u64, &Posted)> {
+        let all = self.alerts.alerts.iter().map(|(fingerprint, alert)| (*fingerprint, &**alert));
+        all.filter(move |(_, alert)| !alert.is_over(now))
+    }
+
+    /// The alert of this fingerprint.
+    #[must_use]
+    pub fn alert(&self, fingerprint: u64) -> Option<&Posted> {
+        self.alerts.alerts.get(&fingerprint).map(|alert| &**alert)
+    }
+
+    /// How many alerts are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.alerts.alerts.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.alerts.alerts.is_empty()
+    }
+
+    /// Fingerprints of the alerts that inhibit one with these labels at `now`.
+    #[must_use]
+    pub fn inhibited_by(&self, now: Time, labels: &Labels) -> Vec<u64> {
+        self.alerts.inhibitors(&self.index.sources, &self.routing, now, labels).collect()
+    }
+
+    /// The active silences that mute these labels at `now`.
+    pub fn silenced_by<'a>(
+        &'a self,
+        now: Time,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = &'a Silence> {
+        let active = self.silences.iter().filter(move |silence| silence.is_active(now));
+        active.filter(move |silence| silence.matchers.matches(labels))
+    }
+
+    /// Names of the receivers of the groups an alert is in, in the order of the routes.
+    pub fn receivers_of<'a>(&'a self, alert: &'a Posted) -> impl Iterator<Item = &'a str> {
+        let groups = alert.groups.iter().filter_map(|id| self.groups.get(id));
+        groups.map(|group| group.receiver.as_str())
+    }
+}

@@ -1,0 +1,315 @@
+//! Where the loop meets the dispatcher: its own alerts are posted like anybody's, and what a group must
+//! tell becomes messages in the outbox, in an incident that people can handle.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use daruma_model::{Labels, Level, Message, MessageStatus, Span, Time};
+
+use crate::core::Cx;
+use crate::dispatch::Flush;
+use crate::dispatch::{AlertIn, Dispatch, DispatchIndex, Muted, Posted, Telling};
+use crate::routing::{GroupBy, Node, Routing};
+use crate::{
+    Alert, AlertState, Delivery, EntryKind, Incident, NotifyPolicy, Outgoing, Phase, ReceiverPolicy,
+};
+
+/// How often what was posted is told again unless a configuration says otherwise.
+const REPEAT: Span = Span::hours(4);
+/// The pace of groups unless a configuration says otherwise.
+const INTERVAL: Span = Span::secs(10);
+/// What has no end known waits for this long for a word, unless a configuration says otherwise.
+const RESOLVE_TIMEOUT: Span = Span::minutes(5);
+
+/// The routes in force: those that are written, or those that the simple form stands for.
+pub(crate) fn routing(notify: &NotifyPolicy) -> Routing {
+    if let Some(routing) = &notify.routing {
+        return routing.clone();
+    }
+    let node = |receiver: &str, key: String, continues: bool| Node {
+        receiver: receiver.to_owned(),
+        matchers: daruma_model::Matchers::default(),
+        group_by: GroupBy::Labels(vec!["alertname".to_owned(), "service".to_owned()]),
+        group_wait: notify.group_wait,
+        group_interval: INTERVAL,
+        repeat_interval: REPEAT,
+        mute: Vec::new(),
+        active: Vec::new(),
+        continues,
+        labels: Labels::default(),
+        children: Vec::new(),
+        key,
+    };
+    let mut nodes = vec![node("", "{}".to_owned(), false)];
+    let everybody = crate::Route {
+        matchers: daruma_model::Matchers::default(),
+        receivers: notify.receivers.iter().map(|receiver| receiver.name.clone()).collect(),
+    };
+    for route in notify.routes.iter().chain([&everybody]) {
+        let at = nodes.len();
+        let key = format!("{{}}/{}", route.matchers);
+        nodes.push(Node { matchers: route.matchers.clone(), ..node("", key.clone(), false) });
+        nodes[0].children.push(at);
+        for receiver in &route.receivers {
+            let child = nodes.len();
+            nodes.push(node(receiver, format!("{key}/{receiver}"), true));
+            nodes[at].children.push(child);
+        }
+    }
+    Routing { nodes, resolve_timeout: RESOLVE_TIMEOUT, ..Routing::default() }
+}
+
+impl Cx<'_> {
+    /// Whether routes tell of the loop's own alerts, rather than its incidents do.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.state.policy.notify.routing.is_some()
+    }
+
+    pub(crate) fn posted(&mut self, alerts: &[AlertIn]) {
+        let routing = self.index.routing.clone();
+        let now = self.now;
+        self.state.dispatch.post(&mut self.index.dispatch, &routing, now, alerts);
+    }
+
+    /// The loop's own alert began or ended.
+    pub(crate) fn post_own(&mut self, alert: &Alert) {
+        if !self.is_routed() || alert.finding.rule == "daruma/ChannelFailing" {
+            return;
+        }
+        self.posted(&[own(alert)]);
+    }
+
+    /// Other routes may hold from here on.
+    pub(crate) fn other_routes(&mut self) {
+        let (routing, now) = (self.index.routing.clone(), self.now);
+        self.state.dispatch.regroup(&mut self.index.dispatch, &routing, now);
+        let firing = |alert: &&Alert| alert.state == AlertState::Firing;
+        let own: Vec<Alert> = self.state.alerts.values().filter(firing).cloned().collect();
+        own.iter().for_each(|alert| self.post_own(alert));
+    }
+
+    pub(crate) fn stir_groups(&mut self) {
+        let (routing, now) = (self.index.routing.clone(), self.now);
+        self.state.dispatch.stir_all(&mut self.index.dispatch, &routing, now);
+    }
+
+    /// Tells what the groups whose tick has come must tell.
+    pub(crate) fn flush_groups(&mut self) {
+        let now = self.now;
+        if Dispatch::wake(&self.index.dispatch).is_none_or(|at| at > now) {
+            return;
+        }
+        let routing = self.index.routing.clone();
+        let mut dispatch = std::mem::take(&mut self.state.dispatch);
+        let mut index = std::mem::take(&mut self.index.dispatch);
+        let ill = self.ill_services(&dispatch, &index);
+        let state = &*self.state;
+        let mute = |alert: &Posted| {
+            let silence = state
+                .silences
+                .values()
+                .filter(|silence| silence.is_active(now) && silence.matchers.matches(&alert.labels))
+                .map(|silence| silence.until)
+                .max();
+            let hold = state.holds.values().filter(|hold| hold.matchers.matches(&alert.labels));
+            let until = silence.into_iter().chain(hold.map(|hold| hold.until)).max();
+            let service = alert.labels.get("service");
+            until.map(Muted::until).or_else(|| {
+                let on = crate::incidents::dependencies(state, service);
+                on.into_iter().any(|on| ill.contains(on)).then(Muted::open)
+            })
+        };
+        let spare = |alert: &Posted, receiver: &ReceiverPolicy| {
+            if level(&alert.labels) < receiver.min_level {
+                return Some(Muted::until(Time::MAX));
+            }
+            let until = alert.starts_at + receiver.heal_first;
+            let patient = receiver.heal_first > Span::ZERO && now < until;
+            (patient && is_healing(state, &alert.labels))
+                .then_some(Muted { until: Some(until), exactly: true })
+        };
+        let waiting: BTreeSet<(&str, &str)> = self
+            .index
+            .waiting
+            .iter()
+            .filter_map(|id| state.outbox.get(id))
+            .map(|out| (out.message.group_key.as_str(), out.message.channel.as_str()))
+            .collect();
+        let waits = |key: &str, channel: &str| waiting.contains(&(key, channel));
+        let flush = Flush {
+            waits: &waits,
+            routing: &routing,
+            receivers: &state.policy.notify.receivers,
+            now,
+            mute: &mute,
+            spare: &spare,
+            level: &level,
+        };
+        let (tellings, over) = dispatch.flush_due(&mut index, &flush);
+        self.state.dispatch = dispatch;
+        self.index.dispatch = index;
+        for telling in tellings {
+            self.enqueue_told(telling);
+        }
+        for id in over {
+            self.group_is_over(id);
+        }
+    }
+
+    /// Services with an alert of level `error` and above, posted or our own, while something depends on
+    /// them.
+    fn ill_services(&self, dispatch: &Dispatch, index: &DispatchIndex) -> BTreeSet<String> {
+        let now = self.now;
+        let on = self.state.policy.recover.services.iter().flat_map(|s| &s.depends_on);
+        on.filter(|on| {
+            self.index.ill.contains_key(*on)
+                || index.services.get(*on).into_iter().flatten().any(|fingerprint| {
+                    dispatch.alerts.get(fingerprint).is_some_and(|alert| {
+                        !alert.is_over(now) && level(&alert.labels) >= Level::Error
+                    })
+                })
+        })
+        .cloned()
+        .collect()
+    }
+
+    /// Puts a message of a group into the outbox.
+    fn enqueue_told(&mut self, telling: Telling) {
+        let incident = self.incident_of(&telling);
+        let firing = telling.alerts.iter().filter(|a| a.status == MessageStatus::Firing).count();
+        let name = match telling.labels.get("alertname") {
+            "" => telling.alerts.first().map_or("", |alert| alert.labels.get("alertname")),
+            name => name,
+        };
+        let summary = match telling.alerts.as_slice() {
+            [one] => one.annotations.get("summary"),
+            _ => "",
+        };
+        let what = if summary.is_empty() { name } else { summary };
+        let title = match (telling.status, telling.alerts.len()) {
+            (MessageStatus::Firing, 1) => what.to_owned(),
+            (MessageStatus::Firing, _) => format!("{what}: {firing} firing"),
+            (MessageStatus::Resolved, 1) => format!("over: {what}"),
+            (MessageStatus::Resolved, n) => format!("over: {what}: {n} alerts"),
+        };
+        let timeline = self.state.incidents.get(&incident).map(|incident| &incident.timeline);
+        let text = timeline.map_or_else(Vec::new, |timeline| crate::view::lines(timeline, 30));
+        let message = Message {
+            id: self.state.next_id(),
+            incident,
+            receiver: telling.receiver,
+            channel: telling.channel,
+            status: telling.status,
+            level: telling.level,
+            title: title.chars().take(200).collect(),
+            text: text.join("\n"),
+            group_key: telling.key,
+            group_labels: telling.labels,
+            route_labels: telling.route_labels,
+            alerts: telling.alerts,
+            left_out: telling.left_out,
+            created: self.now,
+        };
+        let out = Outgoing {
+            delivery: Delivery::Queued,
+            tries: 0,
+            next_at: self.now,
+            attempts: VecDeque::new(),
+            message,
+        };
+        self.index.waiting.insert(out.message.id);
+        self.state.outbox.insert(out.message.id, out);
+    }
+
+    /// The incident by which people handle what a group tells: that of our own alert, if one is told of,
+    /// else the group's own, which is made with its first message.
+    fn incident_of(&mut self, telling: &Telling) -> u64 {
+        let now = self.now;
+        let own = telling.alerts.iter().find_map(|told| {
+            let keys = self.index.own.get(&told.labels)?;
+            keys.iter().find_map(|key| self.state.alerts.get(key)?.incident)
+        });
+        if let Some(own) = own {
+            return own;
+        }
+        let open = |id: &u64| self.state.incidents.get(id).is_some_and(|i| i.resolved.is_none());
+        let known = self.state.dispatch.groups.get(&telling.group).and_then(|g| g.incident);
+        if let Some(id) = known.or(telling.incident).filter(|id| open(id)) {
+            if let Some(incident) = self.state.incidents.get_mut(&id) {
+                incident.level = incident.level.max(telling.level);
+            }
+            return id;
+        }
+        let first = telling.alerts.first();
+        let title = first.map_or("", |alert| match alert.annotations.get("summary") {
+            "" => alert.labels.get("alertname"),
+            summary => summary,
+        });
+        let id = self.state.next_id();
+        let mut incident = Incident {
+            id,
+            title: title.chars().take(200).collect(),
+            group: telling.key.clone(),
+            level: telling.level,
+            opened: first.map_or(now, |alert| alert.starts_at.min(now)),
+            resolved: None,
+            healed: false,
+            alerts: BTreeSet::new(),
+            timeline: Vec::new(),
+            timeline_dropped: 0,
+            acked: None,
+            escalated: None,
+            aborted: false,
+            notify_at: None,
+            told: std::collections::BTreeMap::new(),
+            posted: Some(telling.key.clone()),
+        };
+        let n = telling.alerts.len() as u64 + telling.left_out;
+        let labels = first.map_or_else(String::new, |alert| alert.labels.to_string());
+        let more = if n > 1 { format!(" and {} more", n - 1) } else { String::new() };
+        incident.say(now, EntryKind::Detected, format!("posted: {labels}{more}"));
+        self.state.incidents.insert(id, incident);
+        self.index.open.insert(id);
+        if let Some(group) = self.state.dispatch.groups.get_mut(&telling.group) {
+            group.incident = Some(id);
+        }
+        id
+    }
+
+    fn group_is_over(&mut self, id: u64) {
+        let now = self.now;
+        let Some(incident) = self.state.incidents.get_mut(&id) else { return };
+        if incident.posted.take().is_none() || incident.resolved.is_some() {
+            return;
+        }
+        let lasted = now.since(incident.opened);
+        incident.say(now, EntryKind::Resolved, format!("over after {lasted}"));
+        incident.resolved = Some(now);
+        self.state.resolved_total += 1;
+    }
+}
+
+fn own(alert: &Alert) -> AlertIn {
+    AlertIn {
+        labels: alert.finding.labels.clone(),
+        annotations: alert.finding.annotations.clone(),
+        starts_at: Some(alert.fired_at.unwrap_or(alert.active_at)),
+        ends_at: Some(alert.resolved_at.unwrap_or(Time::MAX)),
+        generator_url: String::new(),
+    }
+}
+
+fn level(labels: &Labels) -> Level {
+    Level::from_severity(labels.get("severity"))
+}
+
+/// Whether a recovery is at work on an alert with these labels and may still help.
+fn is_healing(state: &crate::State, labels: &Labels) -> bool {
+    state.recoveries.values().any(|recovery| {
+        !matches!(recovery.phase, Phase::Shadow { .. } | Phase::Exhausted { .. })
+            && state.incidents.get(&recovery.incident).is_some_and(|i| i.escalated.is_none())
+            && state
+                .alerts
+                .get(&recovery.alert)
+                .is_some_and(|alert| alert.finding.labels == *labels)
+    })
+}
