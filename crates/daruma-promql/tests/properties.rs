@@ -142,14 +142,22 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
+/// Some of the data are numbers alone, which shorter ways are for.
 fn data() -> impl Strategy<Value = Memory> {
+    prop_oneof![samples(1), samples(0)]
+}
+
+fn samples(histograms: u32) -> impl Strategy<Value = Memory> {
     let name = prop::sample::select(vec!["a", "b", "b_total"]);
     let label = prop::sample::select(vec!["", "1", "2", "+Inf", "0.5"]);
     let sample = prop_oneof![
         4 => value().prop_map(SampleValue::Float),
-        1 => histogram().prop_map(SampleValue::from),
+        histograms => histogram().prop_map(SampleValue::from),
     ];
-    let start = prop::option::of((0_i64..300_000).prop_map(Time));
+    let start = prop::option::weighted(
+        if histograms > 0 { 0.5 } else { 0.02 },
+        (0_i64..300_000).prop_map(Time),
+    );
     let sample = (name, label.clone(), label, 0_i64..300_000, start, sample);
     prop::collection::vec(sample, 0..60).prop_map(|samples| {
         let mut memory = Memory::default();

@@ -67,7 +67,16 @@ impl<'a> BitReader<'a> {
         BitReader { bytes, at: 0, word: 0, held: 0 }
     }
 
+    #[inline]
     fn fill(&mut self) {
+        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+        if let Some(next) = rest.first_chunk::<8>() {
+            // Bits beyond those counted as held come again with the next filling, and are the same.
+            self.word |= u64::from_be_bytes(*next) >> self.held;
+            self.at += (63 - self.held as usize) >> 3;
+            self.held |= 56;
+            return;
+        }
         while self.held <= 56 {
             let Some(&byte) = self.bytes.get(self.at) else { return };
             self.word |= u64::from(byte) << (56 - self.held);
@@ -77,6 +86,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// The next `width` bits (at most 64).
+    #[inline]
     pub(crate) fn pull(&mut self, width: u32) -> Option<u64> {
         if width > 32 {
             let high = self.pull(width - 32)?;
@@ -98,6 +108,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// How many ones stand before the next zero, which is consumed too; `None` above `max`.
+    #[inline]
     pub(crate) fn unary(&mut self, max: u32) -> Option<u32> {
         let mut count = 0;
         loop {

@@ -303,6 +303,19 @@ impl<'a> Points<'a> {
         Points { reader, left: count, fresh: true, time: first, step: 0, form }
     }
 
+    /// Appends those in `(after, until]` to `out`.
+    pub(crate) fn append_to(mut self, after: Time, until: Time, out: &mut Vec<Point>) {
+        while let Some(point) = self.next() {
+            if point.time > until {
+                break;
+            }
+            if point.time > after {
+                out.push(point);
+            }
+        }
+    }
+
+    #[inline]
     fn step(&mut self) -> Option<f64> {
         let Points { reader, fresh, time, step, form, .. } = self;
         let first = std::mem::take(fresh);
@@ -357,6 +370,7 @@ fn sign_extend(bits: u64, width: u32) -> i64 {
 impl Iterator for Points<'_> {
     type Item = Point;
 
+    #[inline]
     fn next(&mut self) -> Option<Point> {
         self.left = self.left.checked_sub(1)?;
         let value = self.step()?;

@@ -24,7 +24,7 @@ struct Groups {
 }
 
 impl Aggregate {
-    fn selection(&self) -> Selection<'_> {
+    pub(super) fn selection(&self) -> Selection<'_> {
         if self.without { Selection::Without(&self.labels) } else { Selection::Only(&self.labels) }
     }
 }
@@ -61,7 +61,7 @@ impl Evaluator<'_> {
             (Some(param), _) => self.scalar(param, time)?,
             (None, _) => 0.0,
         };
-        if let Some(results) = self.fused(node, aggregate, aggregate.selection(), time)? {
+        if let Some(results) = self.prepared(node, time)? {
             return Ok(results);
         }
         let vector = self.vector(&aggregate.input, time)?;

@@ -50,6 +50,36 @@ impl Matching {
     }
 }
 
+/// An operator between the elements of a vector and one number.
+pub(super) struct Scalar<'b> {
+    binary: &'b Binary,
+    scalar: f64,
+    /// Whether the number stands on the left.
+    first: bool,
+}
+
+impl<'b> Scalar<'b> {
+    /// `None` for operators that have no meaning between numbers.
+    pub(super) fn new(binary: &'b Binary, scalar: f64, first: bool) -> Option<Scalar<'b>> {
+        let fits = !is_trim(binary.op) && !binary.op.is_set();
+        fits.then_some(Scalar { binary, scalar, first })
+    }
+
+    pub(super) fn drops_name(&self) -> bool {
+        changes_meaning(self.binary.op) || self.binary.returns_bool
+    }
+
+    /// The result, if the value is kept; see [`Operation::with_scalar`].
+    pub(super) fn apply(&self, value: f64) -> Option<f64> {
+        let (left, right) = if self.first { (self.scalar, value) } else { (value, self.scalar) };
+        let (computed, keep) = apply(self.binary.op, left, right);
+        if self.binary.returns_bool {
+            return Some(f64::from(u8::from(keep)));
+        }
+        keep.then_some(if self.binary.op.is_comparison() { value } else { computed })
+    }
+}
+
 /// One operator where it stands.
 struct Operation<'b> {
     eval: &'b Evaluator<'b>,

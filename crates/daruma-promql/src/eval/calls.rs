@@ -21,7 +21,7 @@ impl Evaluator<'_> {
     pub(super) fn call(&self, node: &Node, call: &Call, time: Time) -> Evaluated<Got<'_>> {
         let name = call.function.name;
         if call.function.args.contains(&ValueType::Matrix) {
-            return Ok(Got::Vector(self.over_windows(call, time)?));
+            return Ok(Got::Vector(self.over_windows(node, call, time)?));
         }
         let scalar = |at: usize| self.scalar(&call.args[at], time);
         Ok(match name {
@@ -401,7 +401,7 @@ fn date_field(name: &str, seconds: f64) -> f64 {
 }
 
 /// Functions of one number.
-fn plain(name: &str) -> Option<fn(f64) -> f64> {
+pub(super) fn plain(name: &str) -> Option<fn(f64) -> f64> {
     Some(match name {
         "abs" => f64::abs,
         "acos" => f64::acos,

@@ -1,23 +1,50 @@
 //! `info()`: adds the labels of info metrics (`target_info` and the like) to the series they are about.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
-use daruma_model::{Labels, MatchOp, Matcher, Time, is_stale};
+use daruma_model::{Labels, MatchOp, Matcher, Series, Time, is_stale};
 
+use super::intern::ByAddress;
 use super::{Element, EvalError, Evaluated, Evaluator, failed, shifted};
 use crate::ast::{Call, Kind, Node};
 
 /// The labels by which an info metric and a series are about the same thing.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
+/// The info metrics that one call reads.
+pub(super) struct Infos {
+    /// Which metrics are info metrics.
+    names: Vec<Matcher>,
+    /// What is asked of their other labels.
+    data: Vec<Matcher>,
+    series: Vec<Series>,
+    /// By series: the number of its kind, which is its name and what it is about.
+    kinds: Vec<usize>,
+    /// What each kind is about.
+    identities: Vec<Labels>,
+    /// What was found at the last step: mostly the same holds at the next.
+    last: RefCell<Joined>,
+}
+
+#[derive(Default)]
+struct Joined {
+    /// By kind: its newest series.
+    winners: Vec<Option<usize>>,
+    /// The series about a thing.
+    about: HashMap<Labels, Vec<usize>>,
+    /// By the address of a label set, which is kept with it: what `info` makes of it, if anything.
+    made: ByAddress<usize, (Labels, Option<Labels>)>,
+}
+
+/// The labels by which things are told apart.
+fn identity(labels: &Labels) -> Labels {
+    labels.filtered(|name| IDENTIFYING.contains(&name))
+}
+
 impl Evaluator<'_> {
-    pub(super) fn info_labels(
-        &self,
-        node: &Node,
-        call: &Call,
-        time: Time,
-    ) -> Evaluated<Vec<Element>> {
-        let base = self.vector(&call.args[0], time)?;
+    /// Reads, once for all steps, the info series that count from `first` to `last`.
+    pub(super) fn read_infos(&self, call: &Call, (first, last): (Time, Time)) -> Evaluated<Infos> {
         let given = match call.args.get(1).map(|arg| &arg.kind) {
             Some(Kind::Selector(selector)) => selector.matchers.as_slice(),
             _ => &[],
@@ -33,21 +60,72 @@ impl Evaluator<'_> {
         } else if !names.iter().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex)) {
             names.push(compiled(MatchOp::Regex, ".+_info")?);
         }
-        let is_info = |labels: &Labels| names.iter().all(|matcher| matcher.matches(labels));
-        let optional = data.iter().all(|matcher| matcher.matches_value(""));
+        let matchers: Vec<Matcher> = names.iter().chain(&data).cloned().collect();
+        let series = self.querier.select(&matchers, first - self.limits.lookback, last);
+        let (mut kinds, mut identities) = (Vec::with_capacity(series.len()), Vec::new());
+        let mut known: HashMap<(Labels, String), usize> = HashMap::new();
+        for one in &series {
+            self.hold(one.points.len() + one.histograms.len())?;
+            let key = (identity(&one.labels), one.labels.get(Labels::NAME).to_owned());
+            let kind = *known.entry(key).or_insert_with_key(|(identity, _)| {
+                identities.push(identity.clone());
+                identities.len() - 1
+            });
+            kinds.push(kind);
+        }
+        Ok(Infos { names, data, series, kinds, identities, last: RefCell::default() })
+    }
 
-        let at = self.reference(&call.args[0], time);
-        let found = self.info_series(&names, &data, at, node)?;
+    pub(super) fn info_labels(
+        &self,
+        node: &Node,
+        call: &Call,
+        time: Time,
+    ) -> Evaluated<Vec<Element>> {
+        let base = self.vector(&call.args[0], time)?;
+        let Some(infos) = self.infos.get(&node.id) else { return failed("`info` without a plan") };
+        let winners = self.winners(infos, self.reference(&call.args[0], time), node)?;
+        let mut last = infos.last.borrow_mut();
+        if last.winners != winners {
+            *last = Joined::default();
+            for (identity, winner) in infos.identities.iter().zip(&winners) {
+                let about = winner.map(|winner| (identity.clone(), winner));
+                about.into_iter().for_each(|(identity, winner)| {
+                    last.about.entry(identity).or_default().push(winner);
+                });
+            }
+            last.winners = winners;
+        }
+        let is_info = |labels: &Labels| infos.names.iter().all(|matcher| matcher.matches(labels));
+        let optional = infos.data.iter().all(|matcher| matcher.matches_value(""));
+        let Joined { about, made, .. } = &mut *last;
+        if made.len() > 2 * base.len() + (1 << 12) {
+            made.clear();
+        }
         let mut results = Vec::with_capacity(base.len());
         for mut element in base {
-            let identity = element.labels.filtered(|name| IDENTIFYING.contains(&name));
-            let matches = found.get(&identity).filter(|_| !identity.is_empty());
-            if is_info(&element.labels) {
-                results.push(element);
-            } else if let Some(infos) = matches {
-                element.labels = enriched(&element.labels, infos, &data)?;
-                results.push(element);
-            } else if optional {
+            let address = element.labels.address();
+            let known = match made.get(&address) {
+                Some((_, known)) => known.clone(),
+                None => {
+                    let labels = &element.labels;
+                    let identity = identity(labels);
+                    let matches = about.get(&identity).filter(|_| !identity.is_empty());
+                    let made_of = if is_info(labels) {
+                        Some(labels.clone())
+                    } else if let Some(matches) = matches {
+                        Some(enriched(labels, infos, matches)?)
+                    } else {
+                        optional.then(|| labels.clone())
+                    };
+                    if self.repeats() {
+                        made.insert(address, (labels.clone(), made_of.clone()));
+                    }
+                    made_of
+                }
+            };
+            if let Some(labels) = known {
+                element.labels = labels;
                 results.push(element);
             }
         }
@@ -55,7 +133,7 @@ impl Evaluator<'_> {
     }
 
     /// When the base was read: its selector's `@` and `offset` hold for its info series, too.
-    fn reference(&self, node: &Node, time: Time) -> Time {
+    pub(super) fn reference(&self, node: &Node, time: Time) -> Time {
         match &node.kind {
             Kind::Selector(selector) => {
                 let offset = self.leaves.get(selector.index).map(|leaf| leaf.offset);
@@ -76,48 +154,41 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The newest info series at `time`, by what they identify; one for each info metric.
-    fn info_series(
-        &self,
-        names: &[Matcher],
-        data: &[Matcher],
-        time: Time,
-        node: &Node,
-    ) -> Evaluated<HashMap<Labels, Vec<(Time, Labels)>>> {
-        let matchers: Vec<Matcher> = names.iter().chain(data).cloned().collect();
-        let series = self.querier.select(&matchers, time - self.limits.lookback, time);
-        let mut found: HashMap<Labels, Vec<(Time, Labels)>> = HashMap::new();
-        for one in series {
-            self.hold(one.points.len())?;
-            let newest = one.points.last();
-            let native = one.histograms.last();
-            if native.is_some_and(|native| newest.is_none_or(|point| point.time < native.time)) {
+    /// The newest series of each kind at `time`.
+    fn winners(&self, infos: &Infos, time: Time, node: &Node) -> Evaluated<Vec<Option<usize>>> {
+        let after = time - self.limits.lookback;
+        let mut winners: Vec<Option<(Time, usize)>> = vec![None; infos.identities.len()];
+        for (at, (one, kind)) in infos.series.iter().zip(&infos.kinds).enumerate() {
+            let end = one.points.partition_point(|point| point.time <= time);
+            let newest = end.checked_sub(1).map(|at| one.points[at]);
+            let newest = newest.filter(|point| point.time > after);
+            let end = one.histograms.partition_point(|point| point.time <= time);
+            let native = end.checked_sub(1).map(|at| one.histograms[at].time);
+            let native = native.filter(|time| *time > after);
+            if native.is_some_and(|native| newest.is_none_or(|point| point.time < native)) {
                 return failed(format!("{} holds histograms, so it is no info metric", one.labels));
             }
             let Some(newest) = newest.filter(|point| !is_stale(point.value)) else { continue };
-            let identity = one.labels.filtered(|name| IDENTIFYING.contains(&name));
-            let infos = found.entry(identity).or_default();
-            let name = one.labels.get(Labels::NAME);
-            match infos.iter_mut().find(|(_, labels)| labels.get(Labels::NAME) == name) {
-                None => infos.push((newest.time, one.labels)),
-                Some(known) if known.0 < newest.time => *known = (newest.time, one.labels),
-                Some(known) if known.0 == newest.time => {
+            match &mut winners[*kind] {
+                Some((known, other)) if *known == newest.time => {
                     return failed(format!(
                         "found duplicate series for info metric: {} and {} (byte {})",
-                        known.1, one.labels, node.span.start
+                        infos.series[*other].labels, one.labels, node.span.start
                     ));
                 }
-                Some(_) => {}
+                Some((known, _)) if *known > newest.time => {}
+                winner => *winner = Some((newest.time, at)),
             }
         }
-        Ok(found)
+        Ok(winners.into_iter().map(|winner| winner.map(|(_, at)| at)).collect())
     }
 }
 
-/// `base` with the data labels of `infos` that it does not have itself.
-fn enriched(base: &Labels, infos: &[(Time, Labels)], data: &[Matcher]) -> Evaluated<Labels> {
+/// `base` with the data labels of the info series in those places that it does not have itself.
+fn enriched(base: &Labels, infos: &Infos, matches: &[usize]) -> Evaluated<Labels> {
+    let data = &infos.data;
     let mut added: HashMap<&str, &str> = HashMap::new();
-    for (name, value) in infos.iter().flat_map(|(_, labels)| labels.iter()) {
+    for (name, value) in matches.iter().flat_map(|at| infos.series[*at].labels.iter()) {
         let wanted = data.is_empty() || data.iter().any(|matcher| matcher.name == name);
         if name == Labels::NAME || IDENTIFYING.contains(&name) || base.has(name) || !wanted {
             continue;

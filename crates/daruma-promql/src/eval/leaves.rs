@@ -21,8 +21,6 @@ pub(crate) struct Leaf {
     pub(crate) offset: Span,
     /// Which series may not be counters, going by name and type; empty if all may be.
     doubtful: Vec<bool>,
-    /// Which series are known to have no resets; found when many windows are to be looked at.
-    rising: std::cell::OnceCell<Vec<bool>>,
     /// Where the points of each series' last window begin and end: the next window is mostly near.
     cursors: Vec<Cell<(usize, usize)>>,
 }
@@ -34,7 +32,6 @@ impl Leaf {
             window,
             offset: Span::ZERO,
             doubtful: Vec::new(),
-            rising: std::cell::OnceCell::new(),
             cursors: Vec::new(),
         }
     }
@@ -90,8 +87,7 @@ impl Evaluator<'_> {
             _ => Vec::new(),
         };
         let cursors = vec![Cell::new((0, 0)); series.len()];
-        let rising = std::cell::OnceCell::new();
-        Ok(Leaf { series, window, offset, doubtful, rising, cursors })
+        Ok(Leaf { series, window, offset, doubtful, cursors })
     }
 
     /// The newest sample of each series within the lookback, with its own time.
@@ -216,15 +212,9 @@ impl Evaluator<'_> {
 }
 
 impl Leaf {
-    /// Finds out which series have no resets, because each point will be in many windows.
-    pub(super) fn look_for_resets(&self) {
-        self.rising.get_or_init(|| {
-            let rising = |one: &Series| {
-                let falls = |pair: &[Point]| pair[1].value < pair[0].value;
-                one.starts.is_empty() && !one.points.windows(2).any(falls)
-            };
-            self.series.iter().map(rising).collect()
-        });
+    /// Whether neither name nor type say that the series at a place is a counter.
+    pub(super) fn is_doubtful(&self, at: usize) -> bool {
+        self.doubtful.get(at).copied().unwrap_or(false)
     }
 
     /// What the series at a place has in `(from, to]`, if anything.
@@ -237,13 +227,12 @@ impl Leaf {
             return None;
         }
         Some(Window {
-            labels: series.labels.clone(),
+            labels: std::borrow::Cow::Borrowed(&series.labels),
             drop_name: false,
             points: points.into(),
             starts: series.starts.get(range).unwrap_or(&[]),
             histograms: histograms.into(),
-            doubtful: self.doubtful.get(at).copied().unwrap_or(false),
-            rising: self.rising.get().is_some_and(|rising| rising[at]),
+            doubtful: self.is_doubtful(at),
         })
     }
 

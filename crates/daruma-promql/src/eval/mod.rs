@@ -14,11 +14,13 @@ mod calls;
 mod dates;
 mod edges;
 mod enrich;
-mod fused;
+mod gather;
 mod intern;
 mod leaves;
 mod notes;
+mod passes;
 mod rates;
+mod rows;
 mod subqueries;
 pub(crate) mod sums;
 mod windows;
@@ -35,6 +37,7 @@ use crate::value::{Annotation, AnnotationLevel, Answer, SampleValue, Value, Vect
 use buckets::Repair;
 use intern::{Interner, Selection};
 use leaves::Leaf;
+use rows::{Grid, Prepared};
 use subqueries::{Inner, Steps};
 
 /// What bounds a query.
@@ -155,6 +158,11 @@ pub fn range(
         return failed("the end of a range query lies before its start");
     }
     let eval = Evaluator::new(querier, expr, (start, end), step, limits)?;
+    if let Some(grid) = Grid::new(start, end, step)
+        && let Some(series) = eval.matrix_of_rows(expr.ast(), &grid)?
+    {
+        return Ok(Answer { value: sorted(series)?, annotations: eval.annotations() });
+    }
     let mut interner = Interner::new(true);
     let mut series: Vec<Series> = Vec::new();
     let mut time = start;
@@ -260,7 +268,7 @@ impl Element {
 /// One series of a range vector under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Window<'e> {
-    pub(crate) labels: Labels,
+    pub(crate) labels: std::borrow::Cow<'e, Labels>,
     pub(crate) drop_name: bool,
     /// In order of time, without staleness markers; there is at least one here or in `histograms`.
     pub(crate) points: std::borrow::Cow<'e, [Point]>,
@@ -269,8 +277,6 @@ pub(crate) struct Window<'e> {
     pub(crate) histograms: std::borrow::Cow<'e, [HistogramPoint]>,
     /// Whether neither name nor type say that it is a counter.
     pub(crate) doubtful: bool,
-    /// Whether it is known that no value lies below the one before it, and no start is known.
-    pub(crate) rising: bool,
 }
 
 /// A range vector under way.
@@ -290,6 +296,22 @@ pub(crate) enum Got<'e> {
     Vector(Vec<Element>),
     Matrix(Matrix<'e>),
     Text(String),
+}
+
+/// What a node yields at every step.
+enum Still {
+    Scalar(f64),
+    Vector(Vec<Element>),
+}
+
+/// Whether a function looks at the time at which it is asked, beside its arguments.
+fn moves(node: &Node) -> bool {
+    let Kind::Call(call) = &node.kind else { return false };
+    match call.function.name {
+        "time" | "timestamp" | "predict_linear" => true,
+        // Dates, of now if of nothing else.
+        _ => call.args.is_empty() && call.function.returns == ValueType::Vector,
+    }
 }
 
 /// What one node found out about label sets, for its next step.
@@ -315,8 +337,16 @@ pub(crate) struct Evaluator<'q> {
     steps: RefCell<HashMap<usize, Steps>>,
     /// By the node's id.
     memos: RefCell<HashMap<usize, Memo>>,
-    /// By the aggregation's id; without a value where there is no short way.
-    fused: RefCell<HashMap<usize, Option<std::rc::Rc<fused::Fused>>>>,
+    /// At which times aggregations and functions of windows are asked, by the node's id.
+    grids: HashMap<usize, Grid>,
+    /// What was computed for all these times at once; without a value where that cannot be.
+    ahead: RefCell<HashMap<usize, Option<std::rc::Rc<Prepared>>>>,
+    /// What does not change from step to step, by the node's id, once it is known.
+    still: HashMap<usize, std::cell::OnceCell<Still>>,
+    /// The info metrics that a call of `info` reads, by its id.
+    infos: HashMap<usize, enrich::Infos>,
+    /// How many values are held so.
+    cells: Cell<usize>,
     notes: RefCell<Vec<Annotation>>,
     /// Places in `notes` by level and text.
     noted: RefCell<HashMap<(AnnotationLevel, String), usize>>,
@@ -342,20 +372,38 @@ impl<'q> Evaluator<'q> {
             inners: HashMap::new(),
             steps: RefCell::default(),
             memos: RefCell::default(),
-            fused: RefCell::default(),
+            grids: HashMap::new(),
+            ahead: RefCell::default(),
+            still: HashMap::new(),
+            infos: HashMap::new(),
+            cells: Cell::new(0),
             notes: RefCell::default(),
             noted: RefCell::default(),
             repairs: RefCell::default(),
             held: Cell::new(0),
         };
-        eval.plan(expr.ast(), bounds, false)?;
+        let grid = Grid::new(bounds.0, bounds.1, step).filter(|grid| grid.count() > 1);
+        if eval.plan(expr.ast(), bounds, grid, false)? {
+            eval.keep_still(expr.ast());
+        }
         Ok(eval)
     }
 
     /// Reads every selector below for all the times at which it will be asked: `first` to `last`.
-    /// `counted` says that of native histograms only count and sum matter.
-    fn plan(&mut self, node: &Node, (first, last): (Time, Time), counted: bool) -> Evaluated<()> {
-        match &node.kind {
+    /// Says whether the node yields the same at all of them, because `@` holds every selector in it.
+    /// `grid` tells these times one by one, if they lie on one. `counted` says that of native histograms only count and sum matter.
+    fn plan(
+        &mut self,
+        node: &Node,
+        (first, last): (Time, Time),
+        grid: Option<Grid>,
+        counted: bool,
+    ) -> Evaluated<bool> {
+        if let (Kind::Aggregate(_) | Kind::Call(_), Some(grid)) = (&node.kind, grid) {
+            self.grids.insert(node.id, grid);
+        }
+        Ok(match &node.kind {
+            Kind::Number(_) | Kind::Text(_) => true,
             Kind::Selector(selector) => {
                 let offset = self.offset(selector.shift.offset.as_ref())?;
                 let window = match &selector.window {
@@ -367,6 +415,7 @@ impl<'q> Evaluator<'q> {
                 debug_assert_eq!(self.leaves.len(), selector.index);
                 let leaf = self.read(selector, times, window, offset, counted)?;
                 self.leaves.push(leaf);
+                selector.shift.at.is_some()
             }
             Kind::Subquery(subquery) => {
                 let inner = Inner {
@@ -380,12 +429,27 @@ impl<'q> Evaluator<'q> {
                 let (first, last) =
                     shifted(subquery.shift.at, inner.offset, (first, last), self.bounds);
                 self.inners.insert(node.id, inner);
-                self.plan(&subquery.inner, (first - inner.window, last), false)?;
+                // Between windows that do not touch, nothing is asked.
+                let touching =
+                    first == last || grid.is_some_and(|grid| grid.step() <= inner.window);
+                let start = inner.first_after(first - inner.window);
+                let grid = Grid::new(start, last, inner.step).filter(|_| touching);
+                if self.plan(&subquery.inner, (first - inner.window, last), grid, false)? {
+                    self.keep_still(&subquery.inner);
+                }
+                subquery.shift.at.is_some()
             }
-            Kind::Call(call) if call.function.name == "info" && call.args.len() > 1 => {
-                self.plan(&call.args[0], (first, last), counted)?;
-                // Matchers without a metric name would read the whole store: `info` reads for itself.
-                self.leaves.push(Leaf::empty(self.limits.lookback));
+            Kind::Call(call) if call.function.name == "info" => {
+                let base = &call.args[0];
+                let still = self.plan(base, (first, last), grid, counted)?;
+                if call.args.len() > 1 {
+                    // Matchers without a metric name would read the whole store: `info` has its own.
+                    self.leaves.push(Leaf::empty(self.limits.lookback));
+                }
+                let times = (self.reference(base, first), self.reference(base, last));
+                let infos = self.read_infos(call, times)?;
+                self.infos.insert(node.id, infos);
+                still
             }
             _ => {
                 let counted = match &node.kind {
@@ -399,12 +463,28 @@ impl<'q> Evaluator<'q> {
                     },
                     _ => counted,
                 };
+                let (mut still, mut stills) = (!moves(node), Vec::new());
                 for child in node.children() {
-                    self.plan(child, (first, last), counted)?;
+                    if !self.plan(child, (first, last), grid, counted)? {
+                        still = false;
+                    } else if !matches!(child.kind, Kind::Number(_) | Kind::Text(_)) {
+                        stills.push(child);
+                    }
                 }
+                if !still {
+                    stills.into_iter().for_each(|child| self.keep_still(child));
+                }
+                still
             }
+        })
+    }
+
+    /// Notes that what `node` yields is to be found out once.
+    fn keep_still(&mut self, node: &Node) {
+        let windows = matches!(node.returns(), ValueType::Matrix | ValueType::String);
+        if !windows && !node.selectors().is_empty() && self.repeats() {
+            self.still.insert(node.id, std::cell::OnceCell::new());
         }
-        Ok(())
     }
 
     fn offset(&self, duration: Option<&Duration>) -> Evaluated<Span> {
@@ -458,6 +538,30 @@ impl<'q> Evaluator<'q> {
 
     /// Evaluates `node` at `time`.
     pub(crate) fn node<'e>(&'e self, node: &Node, time: Time) -> Evaluated<Got<'e>> {
+        let known = if self.still.is_empty() { None } else { self.still.get(&node.id) };
+        let Some(known) = known else { return self.anew(node, time) };
+        let still = match known.get() {
+            Some(still) => still,
+            None => {
+                let still = match self.anew(node, time)? {
+                    Got::Scalar(value) => Still::Scalar(value),
+                    Got::Vector(vector) => Still::Vector(vector),
+                    other => return Ok(other),
+                };
+                known.get_or_init(|| still)
+            }
+        };
+        Ok(match still {
+            Still::Scalar(value) => Got::Scalar(*value),
+            Still::Vector(vector) => {
+                let mut vector = vector.clone();
+                vector.iter_mut().for_each(|element| element.time = time);
+                Got::Vector(vector)
+            }
+        })
+    }
+
+    fn anew<'e>(&'e self, node: &Node, time: Time) -> Evaluated<Got<'e>> {
         if self.querier.stopped() {
             return Err(EvalError::Stopped);
         }

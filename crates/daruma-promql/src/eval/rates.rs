@@ -79,7 +79,7 @@ pub(super) fn growth(
     if histograms.is_empty() {
         let (first, last) = (points.first()?, points.last()?);
         let mut growth = last.value - first.value;
-        if counter && !window.rising {
+        if counter {
             growth += corrections(job, name, points, window.starts);
         }
         let stretch = Stretch {
@@ -155,6 +155,13 @@ fn corrections(job: &Job<'_>, name: &Labels, points: &[Point], starts: &[Option<
     lost
 }
 
+/// How far samples that lie `sampled` seconds and so many steps apart stand for a gap beside them.
+pub(super) fn reach(sampled: f64, steps: usize) -> impl Fn(f64) -> f64 {
+    let spacing = if steps > 0 { sampled / steps as f64 } else { 0.0 };
+    let near = spacing * NEAR;
+    move |gap| if gap >= near { spacing / 2.0 } else { gap }
+}
+
 /// Where the samples lie in their window.
 struct Stretch {
     first: Time,
@@ -171,9 +178,7 @@ impl Stretch {
     /// which a counter was zero, in such stretches.
     fn factor(&self, job: &Job<'_>, zero: Option<f64>) -> Option<(f64, bool)> {
         let mut sampled = (self.last - self.first).as_secs_f64();
-        let spacing = if self.steps > 0 { sampled / self.steps as f64 } else { 0.0 };
-        let near = spacing * NEAR;
-        let reach = |gap: f64| if gap >= near { spacing / 2.0 } else { gap };
+        let reach = reach(sampled, self.steps);
         let mut before = reach((self.first - job.after).as_secs_f64());
         let after = reach((job.until - self.last).as_secs_f64());
         let start = self.start.filter(|start| *start > job.after && *start < self.first);

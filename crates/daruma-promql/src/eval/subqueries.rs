@@ -18,6 +18,14 @@ pub(super) struct Inner {
     pub(super) offset: Span,
 }
 
+impl Inner {
+    /// The first multiple of the step after a time.
+    pub(super) fn first_after(&self, after: Time) -> Time {
+        let multiple = after.0.div_euclid(self.step.0).saturating_add(1);
+        Time(multiple.saturating_mul(self.step.0))
+    }
+}
+
 /// The inner results of a subquery so far. It is asked for at times that never go back, because the
 /// outermost grid does not, so what is new is always later than what is known.
 #[derive(Default)]
@@ -46,9 +54,8 @@ impl Evaluator<'_> {
             interners: [Interner::new(true), Interner::new(true)],
             ..Steps::default()
         });
-        // The first multiple of the step after the open end, unless it is known already.
-        let multiple = after.0.div_euclid(inner.step.0).saturating_add(1);
-        let first = Time(multiple.saturating_mul(inner.step.0));
+        // Unless it is known already.
+        let first = inner.first_after(after);
         let mut step = steps.done.map_or(first, |done| first.max(done + inner.step));
         while step <= until && step > after && steps.done != Some(step) {
             let vector = self.vector(&subquery.inner, step)?;
@@ -86,13 +93,12 @@ impl Evaluator<'_> {
             let end = column.histograms.partition_point(|point| point.time <= until);
             let histograms = column.histograms.get(start..end).unwrap_or(&[]).to_vec();
             (!points.is_empty() || !histograms.is_empty()).then(|| Window {
-                labels: column.labels.clone(),
+                labels: std::borrow::Cow::Owned(column.labels.clone()),
                 drop_name,
                 points: points.into(),
                 starts: &[],
                 histograms: histograms.into(),
                 doubtful: leaves::is_doubtful(&column.labels),
-                rising: false,
             })
         };
         let [kept, dropped] = &steps.columns;

@@ -29,27 +29,48 @@ pub(crate) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(Sum::default(), Sum::add).total()
 }
 
-/// The arithmetic mean. As long as the sum does not overflow it is divided at the end; from there
-/// on the mean is moved by each value's share.
 pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values = values.into_iter();
-    let Some(first) = values.next() else { return f64::NAN };
-    let (mut sum, mut moving, mut count) = (Sum { high: first, low: 0.0 }, false, 1.0);
-    for value in values {
-        count += 1.0;
-        if !moving {
-            let next = sum.add(value);
-            if !next.high.is_infinite() {
-                sum = next;
-                continue;
-            }
-            moving = true;
-            sum = Sum { high: sum.high / (count - 1.0), low: sum.low / (count - 1.0) };
+    let mut mean = Mean::default();
+    values.into_iter().for_each(|value| mean.add(value));
+    mean.finish()
+}
+
+/// The arithmetic mean under way. As long as the sum does not overflow it is divided at the end; from
+/// there on the mean is moved by each value's share.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mean {
+    sum: Sum,
+    count: f64,
+    moving: bool,
+}
+
+impl Mean {
+    pub(crate) fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if self.count == 1.0 {
+            self.sum = Sum { high: value, low: 0.0 };
+            return;
         }
-        let share = (count - 1.0) / count;
-        sum = Sum { high: share * sum.high, low: share * sum.low }.add(value / count);
+        if !self.moving {
+            let next = self.sum.add(value);
+            if !next.high.is_infinite() {
+                self.sum = next;
+                return;
+            }
+            self.moving = true;
+            let before = self.count - 1.0;
+            self.sum = Sum { high: self.sum.high / before, low: self.sum.low / before };
+        }
+        let share = (self.count - 1.0) / self.count;
+        let sum = Sum { high: share * self.sum.high, low: share * self.sum.low };
+        self.sum = sum.add(value / self.count);
     }
-    if moving { sum.high + sum.low } else { sum.high / count + sum.low / count }
+
+    /// The mean; of nothing, NaN.
+    pub(crate) fn finish(self) -> f64 {
+        let Mean { sum: Sum { high, low }, count, moving } = self;
+        if moving { high + low } else { high / count + low / count }
+    }
 }
 
 /// The population variance, by Welford's recurrence (Technometrics 4(3), 1962) on compensated sums.

@@ -8,8 +8,8 @@ use super::aggregate::{COLLISION, quantile_range};
 use super::edges::{mixed_schemas, reconciled};
 use super::leaves::mixed_types;
 use super::rates::{growth, last_step, started_anew};
-use super::{Element, EvalError, Evaluated, Evaluator, Window, failed, sums};
-use crate::ast::{Call, Edges, Kind, Node, VectorSelector};
+use super::{Element, Evaluated, Evaluator, Window, failed, sums};
+use crate::ast::{Call, Edges, Kind, Node};
 use crate::histogram::{Body, is_reset, same};
 use crate::value::SampleValue;
 
@@ -28,12 +28,12 @@ pub(super) struct Job<'j> {
     judged: std::cell::RefCell<Option<Labels>>,
 }
 
-type Compute = fn(&Job<'_>, &Window<'_>) -> Option<SampleValue>;
+pub(super) type Compute = fn(&Job<'_>, &Window<'_>) -> Option<SampleValue>;
 
 /// The functions that keep the metric's name.
 pub(super) const KEEPS_NAME: [&str; 2] = ["first_over_time", "last_over_time"];
 
-fn computation(name: &str) -> Option<Compute> {
+pub(super) fn computation(name: &str) -> Option<Compute> {
     Some(match name {
         "rate" => |job, window| counted(job, window, true),
         "increase" => |job, window| counted(job, window, false),
@@ -105,9 +105,31 @@ fn computation(name: &str) -> Option<Compute> {
     })
 }
 
+impl<'j> Job<'j> {
+    pub(super) fn new(
+        eval: &'j Evaluator<'j>,
+        span: &'j Range<usize>,
+        (after, until): (Time, Time),
+        edges: Edges,
+        time: Time,
+        params: [f64; 2],
+    ) -> Job<'j> {
+        let judged = std::cell::RefCell::new(None);
+        Job { eval, span, after, until, edges, time, params, judged }
+    }
+}
+
 impl Evaluator<'_> {
     /// Applies a function that takes a range vector.
-    pub(super) fn over_windows(&self, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
+    pub(super) fn over_windows(
+        &self,
+        node: &Node,
+        call: &Call,
+        time: Time,
+    ) -> Evaluated<Vec<Element>> {
+        if let Some(results) = self.prepared(node, time)? {
+            return Ok(results);
+        }
         let name = call.function.name;
         let Some(place) =
             call.function.args.iter().position(|arg| *arg == crate::ast::ValueType::Matrix)
@@ -128,15 +150,8 @@ impl Evaluator<'_> {
         let Some(compute) = computation(name) else {
             return failed(format!("`{name}` cannot be evaluated"));
         };
-        let job = |after: Time, until: Time, edges: Edges| Job {
-            eval: self,
-            span: &arg.span,
-            after,
-            until,
-            edges,
-            time,
-            params,
-            judged: std::cell::RefCell::new(None),
+        let job = |after: Time, until: Time, edges: Edges| {
+            Job::new(self, &arg.span, (after, until), edges, time, params)
         };
         // A selector's windows need not be held all at once.
         if let Kind::Selector(selector) = &arg.bare().kind {
@@ -147,50 +162,6 @@ impl Evaluator<'_> {
         let matrix = self.matrix(arg, time)?;
         let job = job(matrix.after, matrix.until, matrix.edges);
         self.each_window(call, &job, compute, matrix.windows.into_iter())
-    }
-
-    /// What a function without other parameters yields for each series, by its place, at each of the
-    /// times. Series by series: what neighbouring windows share is still at hand then.
-    pub(super) fn floats_over_windows(
-        &self,
-        call: &Call,
-        selector: &VectorSelector,
-        times: &[Time],
-        mut each: impl FnMut(usize, usize, f64),
-    ) -> Evaluated<()> {
-        let name = call.function.name;
-        let Some(compute) = computation(name) else {
-            return failed(format!("`{name}` cannot be evaluated"));
-        };
-        let job = |time: &Time| {
-            let (after, until) = self.bounds_at(selector, *time);
-            Job {
-                eval: self,
-                span: &call.args[0].span,
-                after,
-                until,
-                edges: selector.edges,
-                time: *time,
-                params: [f64::NAN; 2],
-                judged: std::cell::RefCell::new(None),
-            }
-        };
-        let jobs: Vec<Job<'_>> = times.iter().map(job).collect();
-        let leaf = &self.leaves[selector.index];
-        leaf.look_for_resets();
-        for series in 0..leaf.series.len() {
-            if self.querier.stopped() {
-                return Err(EvalError::Stopped);
-            }
-            for (at, job) in jobs.iter().enumerate() {
-                let reach = self.reach(selector, (job.after, job.until));
-                let Some(window) = leaf.window_of(series, reach) else { continue };
-                if let Some(value) = compute(job, &window).as_ref().and_then(SampleValue::float) {
-                    each(at, series, value);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn each_window<'w>(
@@ -217,7 +188,8 @@ impl Evaluator<'_> {
                     self.hold_histogram(histogram)?;
                 }
                 let drop_name = window.drop_name || !keeps_name;
-                results.push(Element { labels: window.labels, drop_name, value, time: job.time });
+                let labels = window.labels.into_owned();
+                results.push(Element { labels, drop_name, value, time: job.time });
             }
         }
         Ok(results)
@@ -239,19 +211,19 @@ fn check_factors(params: [f64; 2]) -> Evaluated<()> {
 fn counted(job: &Job<'_>, window: &Window<'_>, per_second: bool) -> Option<SampleValue> {
     let value = growth(job, window, true, per_second)?;
     if window.doubtful && !window.points.is_empty() {
-        remark_on_name(job, window);
+        remark_on_name(job, &window.labels);
     }
     Some(value)
 }
 
 /// A counter is known by its name.
-fn remark_on_name(job: &Job<'_>, window: &Window<'_>) {
-    let name = window.labels.get(Labels::NAME);
+pub(super) fn remark_on_name(job: &Job<'_>, labels: &Labels) {
+    let name = labels.get(Labels::NAME);
     let mut judged = job.judged.borrow_mut();
     if judged.as_ref().is_some_and(|labels| labels.get(Labels::NAME) == name) {
         return;
     }
-    *judged = Some(window.labels.clone());
+    *judged = Some(labels.clone());
     job.eval.info(
         format!(
             "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"

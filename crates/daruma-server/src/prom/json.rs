@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use daruma_model::{Histogram, Labels, Series, Time};
+use daruma_model::{Histogram, Labels, Point, Series, Time};
 use daruma_promql::histogram::buckets;
 use daruma_promql::{SampleValue, VectorSample};
 use serde::Serialize;
@@ -14,23 +14,24 @@ use super::{Failure, FailureKind};
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 
+/// What an answer begins with, up to its data.
+const OPENING: &[u8] = b"{\"status\":\"success\",\"data\":";
+
 /// JSON under way.
 #[derive(Default)]
 pub(super) struct Json {
     out: Vec<u8>,
+    stamps: Stamps,
 }
 
 impl Json {
-    pub(super) fn raw(&mut self, text: &[u8]) {
-        self.out.extend_from_slice(text);
+    /// The beginning of an answer, up to its data.
+    pub(super) fn answer() -> Json {
+        Json { out: OPENING.to_vec(), ..Json::default() }
     }
 
-    pub(super) fn append(&mut self, other: Json) {
-        if self.out.is_empty() {
-            self.out = other.out;
-        } else {
-            self.out.extend_from_slice(&other.out);
-        }
+    pub(super) fn raw(&mut self, text: &[u8]) {
+        self.out.extend_from_slice(text);
     }
 
     pub(super) fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
@@ -77,29 +78,7 @@ impl Json {
 
     /// `1767436620` or `1767436620.123`.
     pub(super) fn time(&mut self, time: Time) {
-        let ms = time.0.unsigned_abs();
-        if time.0 < 0 {
-            self.raw(b"-");
-        }
-        self.number(ms / 1000);
-        if !ms.is_multiple_of(1000) {
-            let rest = ms % 1000;
-            let digit = |n: u64| b'0' + (n % 10) as u8;
-            self.raw(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
-        }
-    }
-
-    fn number(&mut self, number: u64) {
-        let (mut digits, mut at, mut rest) = ([0_u8; 20], 20, number);
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.raw(&digits[at..]);
+        stamp(time, &mut self.out);
     }
 
     /// A value between quotes: the shortest digits, with an exponent below 1e-6 and from 1e21 on.
@@ -114,7 +93,11 @@ impl Json {
             if value < 0.0 {
                 self.raw(b"-");
             }
-            self.number(size as u64);
+            whole(size as u64, &mut self.out);
+        } else if (1e-4..1e15).contains(&size) {
+            // The same digits as the standard library's, sooner; in this range without an exponent.
+            let mut buffer = zmij::Buffer::new();
+            self.raw(buffer.format_finite(value).as_bytes());
         } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
             let text = exponent(value);
             self.raw(text.as_bytes());
@@ -132,6 +115,22 @@ impl Json {
         self.raw(b",");
         self.float(value);
         self.raw(b"]");
+    }
+
+    /// `[[time,"value"],…]`.
+    fn points(&mut self, points: &[Point]) {
+        // Enough for most points; a longer one makes its own room.
+        self.out.reserve(points.len() * 36);
+        let mut stamps = std::mem::take(&mut self.stamps);
+        for (i, point) in points.iter().enumerate() {
+            self.raw(if i == 0 { b"[[" } else { b",[" });
+            stamps.write(point.time, &mut self.out);
+            self.raw(b",");
+            self.float(point.value);
+            self.raw(b"]");
+        }
+        self.raw(if points.is_empty() { b"[]" } else { b"]" });
+        self.stamps = stamps;
     }
 
     /// `{"count","sum","buckets":[[boundaries, lower, upper, count], …]}`; only buckets that hold something.
@@ -198,10 +197,7 @@ impl Json {
             out.labels(&series.labels)?;
             if !series.points.is_empty() {
                 out.raw(b",\"values\":");
-                out.list(&series.points, |out, point| {
-                    out.point(point.time, point.value);
-                    Ok(())
-                })?;
+                out.points(&series.points);
             }
             if !series.histograms.is_empty() {
                 out.raw(b",\"histograms\":");
@@ -214,6 +210,69 @@ impl Json {
             out.fits()
         })
     }
+}
+
+/// Times that were written, as text: most series have the same.
+#[derive(Default)]
+struct Stamps {
+    /// In order of time, with the place of the text.
+    times: Vec<(Time, std::ops::Range<usize>)>,
+    text: Vec<u8>,
+    /// Where the next time is looked for.
+    next: usize,
+}
+
+/// The most times that are remembered: the steps of a range query.
+const STAMPS_MAX: usize = 11_001;
+/// And the most among which another is put.
+const STAMPS_MIXED: usize = 1024;
+
+impl Stamps {
+    fn write(&mut self, time: Time, out: &mut Vec<u8>) {
+        let known = |at: usize| self.times.get(at).is_some_and(|(known, _)| *known == time);
+        let mut at = self.next;
+        if !known(at) {
+            at = self.times.partition_point(|(known, _)| *known < time);
+            if !known(at) {
+                let last = at == self.times.len();
+                if self.times.len() >= if last { STAMPS_MAX } else { STAMPS_MIXED } {
+                    return stamp(time, out);
+                }
+                let start = self.text.len();
+                stamp(time, &mut self.text);
+                self.times.insert(at, (time, start..self.text.len()));
+            }
+        }
+        self.next = at + 1;
+        let text = self.times.get(at).and_then(|(_, range)| self.text.get(range.clone()));
+        out.extend_from_slice(text.unwrap_or(&[]));
+    }
+}
+
+fn stamp(time: Time, out: &mut Vec<u8>) {
+    let ms = time.0.unsigned_abs();
+    if time.0 < 0 {
+        out.push(b'-');
+    }
+    whole(ms / 1000, out);
+    if !ms.is_multiple_of(1000) {
+        let rest = ms % 1000;
+        let digit = |n: u64| b'0' + (n % 10) as u8;
+        out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+    }
+}
+
+fn whole(number: u64, out: &mut Vec<u8>) {
+    let (mut digits, mut at, mut rest) = ([0_u8; 20], 20, number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 /// Go's `%e` with the shortest digits: `1e+21`, `2.5e-07`.
@@ -300,6 +359,35 @@ mod tests {
     }
 
     proptest! {
+        /// Printed together, each point looks as it does alone.
+        #[test]
+        fn points_are_printed_one_by_one(
+            series in prop::collection::vec(prop::collection::btree_map(-50_i64..50, any::<f64>(), 0..12), 0..6),
+        ) {
+            let (mut together, mut alone) = (Json::default(), Json::default());
+            for points in &series {
+                let points: Vec<Point> =
+                    points.iter().map(|(ms, value)| Point { time: Time(ms * 500), value: *value }).collect();
+                together.points(&points);
+                alone
+                    .list(&points, |out, point| {
+                        out.point(point.time, point.value);
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+            prop_assert_eq!(String::from_utf8(together.out).unwrap(), String::from_utf8(alone.out).unwrap());
+        }
+
+        /// The digits are those of the standard library, which are Go's, too.
+        #[test]
+        fn numbers_without_exponent_are_the_standard_ones(value in prop_oneof![
+            -1e3..1e3, 1e-6..1e-3, 1e14..1e17, (0_u64..10_000_000).prop_map(|n| n as f64 / 1000.0),
+            any::<u64>().prop_map(|n| n as f64 / 7.0),
+        ]) {
+            prop_assert_eq!(float(value), format!("\"{value}\""));
+        }
+
         #[test]
         fn a_printed_number_reads_back(bits in any::<u64>()) {
             let value = f64::from_bits(bits);

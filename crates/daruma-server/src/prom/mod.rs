@@ -144,7 +144,7 @@ impl Failure {
     }
 }
 
-/// What an endpoint yields: the JSON of `data`, and remarks.
+/// What an endpoint yields: an answer's JSON up to the end of `data`, and remarks.
 struct Found {
     data: Json,
     warnings: Vec<String>,
@@ -153,17 +153,14 @@ struct Found {
 
 impl Found {
     fn of(value: &impl serde::Serialize) -> Result<Found, Failure> {
-        let mut data = Json::default();
+        let mut data = Json::answer();
         data.value(value)?;
         Ok(Found { data, warnings: Vec::new(), infos: Vec::new() })
     }
 
     fn answer(self) -> Answer {
-        let Found { data, warnings, infos } = self;
-        let mut out = Json::default();
+        let Found { data: mut out, warnings, infos } = self;
         let whole = (|| {
-            out.raw(b"{\"status\":\"success\",\"data\":");
-            out.append(data);
             for (name, texts) in [("warnings", &warnings), ("infos", &infos)] {
                 if !texts.is_empty() {
                     out.raw(b",\"");

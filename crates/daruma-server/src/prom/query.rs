@@ -123,14 +123,14 @@ pub(super) fn parse(site: &Site, params: &Params) -> Result<Found, Failure> {
     Found::of(&params.expr(site)?.to_json())
 }
 
-/// `data` without its closing brace, where statistics may follow, and the remarks.
+/// The answer up to `data`'s closing brace, before which statistics may follow, and the remarks.
 fn written(
     answer: daruma_promql::Answer,
     query: &str,
     at: Time,
     limit: usize,
 ) -> Result<Found, Failure> {
-    let mut data = Json::default();
+    let mut data = Json::answer();
     let mut warnings = remarks(&answer.annotations, AnnotationLevel::Warn, query);
     let infos = remarks(&answer.annotations, AnnotationLevel::Info, query);
     let mut cut = |length: usize| {

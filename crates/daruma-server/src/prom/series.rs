@@ -47,7 +47,7 @@ pub(super) async fn series(site: &Site, params: &Params) -> Result<Found, Failur
     let work = move |reader: &Reader| {
         let found = asked.found(reader);
         let shown = found.len().min(asked.limit);
-        let mut data = Json::default();
+        let mut data = Json::answer();
         data.list(&found[..shown], |out, labels| out.labels(labels))?;
         Ok(limited(data, shown < found.len()))
     };
@@ -93,7 +93,7 @@ pub(super) async fn values(site: &Site, name: &str, params: &Params) -> Result<F
 
 fn texts(all: &[String], limit: usize) -> Result<Found, Failure> {
     let shown = all.len().min(limit);
-    let mut data = Json::default();
+    let mut data = Json::answer();
     data.value(&&all[..shown])?;
     Ok(limited(data, shown < all.len()))
 }
