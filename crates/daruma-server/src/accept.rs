@@ -223,7 +223,7 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
             let form = parts.method == hyper::Method::POST;
             let body = if form { read(body, QUERY_BYTES_MAX).await } else { Ok(Bytes::new()) };
             match body {
-                Ok(body) => prom::ask(site, &path, query, &body).await,
+                Ok(body) => prom::ask(site, &path, query, &body, &parts.headers).await,
                 Err((status, why)) => answer::refused(status, &why),
             }
         }

@@ -107,6 +107,26 @@ impl<'a> BitReader<'a> {
         Some(value)
     }
 
+    /// A number written as [`BitWriter::unary`] of its high bits, fewer than `escape`, and `k` low bits
+    /// (at most 47); or, after `escape` ones and a zero, whole.
+    #[inline]
+    pub(crate) fn rice(&mut self, k: u32, escape: u32) -> Option<u64> {
+        if self.held < 32 {
+            self.fill();
+        }
+        let ones = self.word.leading_ones();
+        let used = ones + 1 + k;
+        if ones < escape && used <= self.held {
+            // In two steps, because of no low bits there is nothing.
+            let low = (self.word << (ones + 1)) >> 1 >> (63 - k);
+            self.word = if used == 64 { 0 } else { self.word << used };
+            self.held -= used;
+            return Some(u64::from(ones) << k | low);
+        }
+        let ones = self.unary(escape)?;
+        if ones == escape { self.pull(64) } else { Some(u64::from(ones) << k | self.pull(k)?) }
+    }
+
     /// How many ones stand before the next zero, which is consumed too; `None` above `max`.
     #[inline]
     pub(crate) fn unary(&mut self, max: u32) -> Option<u32> {

@@ -221,11 +221,6 @@ fn rice_push(writer: &mut BitWriter, number: u64, k: u32) {
     }
 }
 
-fn rice_pull(reader: &mut BitReader<'_>, k: u32) -> Option<u64> {
-    let ones = reader.unary(ESCAPE)?;
-    if ones == ESCAPE { reader.pull(64) } else { Some(u64::from(ones) << k | reader.pull(k)?) }
-}
-
 /// `value` as an integer over `10^scale`, if that gives back every bit.
 fn scaled(value: f64, scale: u8) -> Option<i64> {
     let power = 10_f64.powi(i32::from(scale));
@@ -305,12 +300,38 @@ impl<'a> Points<'a> {
 
     /// Appends those in `(after, until]` to `out`.
     pub(crate) fn append_to(mut self, after: Time, until: Time, out: &mut Vec<Point>) {
-        while let Some(point) = self.next() {
-            if point.time > until {
-                break;
-            }
-            if point.time > after {
+        let mut put = |point: Point| {
+            if point.time > after && point.time <= until {
                 out.push(point);
+            }
+            point.time <= until
+        };
+        if !self.next().is_none_or(&mut put) {
+            return;
+        }
+        // A loop of its own for the form that most chunks have.
+        if let Form::Decimal { codec, power, k_time, k_value, mut number, mut slope } = self.form {
+            let Points { mut reader, left, mut time, mut step, .. } = self;
+            let (delta, k_time, k_value) = (codec == CODEC_DELTA, k_time.min(47), k_value.min(47));
+            for _ in 0..left {
+                let bend = reader.rice(k_time, ESCAPE);
+                let (Some(bend), Some(residue)) = (bend, reader.rice(k_value, ESCAPE)) else {
+                    return;
+                };
+                step = step.wrapping_add(unzigzag(bend));
+                time = time.wrapping_add(step);
+                let residue = unzigzag(residue);
+                slope = if delta { residue } else { slope.wrapping_add(residue) };
+                number = number.wrapping_add(slope);
+                if !put(Point { time: Time(time), value: number as f64 / power }) {
+                    return;
+                }
+            }
+        } else {
+            for point in self {
+                if !put(point) {
+                    return;
+                }
             }
         }
     }
@@ -351,9 +372,9 @@ impl<'a> Points<'a> {
                     *number = unzigzag(reader.pull(64)?);
                     return Some(*number as f64 / *power);
                 }
-                *step = step.wrapping_add(unzigzag(rice_pull(reader, *k_time)?));
+                *step = step.wrapping_add(unzigzag(reader.rice(*k_time, ESCAPE)?));
                 *time = time.wrapping_add(*step);
-                let residue = unzigzag(rice_pull(reader, *k_value)?);
+                let residue = unzigzag(reader.rice(*k_value, ESCAPE)?);
                 *slope = if *codec == CODEC_DELTA { residue } else { slope.wrapping_add(residue) };
                 *number = number.wrapping_add(*slope);
                 Some(*number as f64 / *power)

@@ -171,13 +171,22 @@ impl Track {
             return Vec::new();
         }
         let from = self.sealed.partition_point(|chunk| chunk.last() <= after);
-        let wanted = |point: &Point| point.time > after && point.time <= until;
-        let mut points = Vec::new();
-        for chunk in self.sealed.range(from..).take_while(|chunk| chunk.first() <= until) {
-            points.extend(chunk.iter().take_while(|point| point.time <= until).filter(wanted));
+        let sealed = || self.sealed.range(from..).take_while(|chunk| chunk.first() <= until);
+        let open = (self.open.len() > 0 && self.open.first() <= until).then_some(&self.open);
+        // Room for what is probably there: of chunks at the edges, their part of the time.
+        let share = |first: Time, last: Time, length: usize| {
+            let part = (last.min(until) - first.max(after)).as_secs_f64();
+            let whole = (last - first).as_secs_f64().max(f64::MIN_POSITIVE);
+            ((length as f64 * part / whole) as usize + 1).min(length)
+        };
+        let room: usize = sealed().map(|c| share(c.first(), c.last(), c.len())).sum();
+        let room = room + open.map_or(0, |c| share(c.first(), c.last(), c.len()));
+        let mut points = Vec::with_capacity(room);
+        for chunk in sealed() {
+            chunk.iter().append_to(after, until, &mut points);
         }
-        if self.open.len() > 0 && self.open.first() <= until {
-            points.extend(self.open.iter().take_while(|point| point.time <= until).filter(wanted));
+        if let Some(open) = open {
+            open.iter().append_to(after, until, &mut points);
         }
         points
     }

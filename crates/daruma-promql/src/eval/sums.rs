@@ -8,16 +8,20 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
+    #[inline]
     pub(crate) fn add(self, value: f64) -> Sum {
+        let next = self.finite(value);
+        if next.high.is_infinite() { Sum { high: next.high, low: 0.0 } } else { next }
+    }
+
+    /// As [`Self::add`], where the sum does not overflow.
+    #[inline]
+    fn finite(self, value: f64) -> Sum {
         let high = self.high + value;
-        let low = if high.is_infinite() {
-            0.0
-        } else if self.high.abs() >= value.abs() {
-            self.low + ((self.high - high) + value)
-        } else {
-            self.low + ((value - high) + self.high)
-        };
-        Sum { high, low }
+        // A choice of operands rather than of ways: which is larger is anyone's guess.
+        let larger = self.high.abs() >= value.abs();
+        let (large, small) = if larger { (self.high, value) } else { (value, self.high) };
+        Sum { high, low: self.low + ((large - high) + small) }
     }
 
     pub(crate) fn total(self) -> f64 {
@@ -30,8 +34,19 @@ pub(crate) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut mean = Mean::default();
-    values.into_iter().for_each(|value| mean.add(value));
+    let mut values = values.into_iter();
+    let Some(first) = values.next() else { return f64::NAN };
+    let mut mean = Mean { sum: Sum { high: first, low: 0.0 }, count: 1.0, moving: false };
+    // Nearly always to the end.
+    for value in values.by_ref() {
+        let next = mean.sum.finite(value);
+        if next.high.is_infinite() {
+            mean.add(value);
+            break;
+        }
+        mean = Mean { sum: next, count: mean.count + 1.0, moving: false };
+    }
+    values.for_each(|value| mean.add(value));
     mean.finish()
 }
 

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `params` | parameters, times, durations, selectors: text from outside into values |
 //! | `json` | values into the JSON that clients know, digit by digit |
+//! | `zip` | answers made smaller for those who can read them so |
 //! | `turns` | how many queries run at once, how long, and on what they read |
 //! | `look` | the same for our own page |
 //! | `query`, `series`, `rules`, `status` | the endpoints |
@@ -28,8 +29,9 @@ mod series;
 mod status;
 mod turns;
 mod write;
+mod zip;
 
-use hyper::StatusCode;
+use hyper::{HeaderMap, StatusCode};
 
 use crate::accept::Site;
 use crate::answer::{self, Answer};
@@ -158,29 +160,30 @@ impl Found {
         Ok(Found { data, warnings: Vec::new(), infos: Vec::new() })
     }
 
-    fn answer(self) -> Answer {
+    /// The whole answer.
+    fn written(self) -> Result<Vec<u8>, Failure> {
         let Found { data: mut out, warnings, infos } = self;
-        let whole = (|| {
-            for (name, texts) in [("warnings", &warnings), ("infos", &infos)] {
-                if !texts.is_empty() {
-                    out.raw(b",\"");
-                    out.raw(name.as_bytes());
-                    out.raw(b"\":");
-                    out.value(texts)?;
-                }
+        for (name, texts) in [("warnings", &warnings), ("infos", &infos)] {
+            if !texts.is_empty() {
+                out.raw(b",\"");
+                out.raw(name.as_bytes());
+                out.raw(b"\":");
+                out.value(texts)?;
             }
-            out.raw(b"}");
-            out.done()
-        })();
-        match whole {
-            Ok(body) => answer::json_text(StatusCode::OK, body),
-            Err(failure) => failure.answer(),
         }
+        out.raw(b"}");
+        out.done()
     }
 }
 
-/// Answers `path`; `form` is the body of a form post.
-pub(crate) async fn ask(site: &Site, path: &Path, query: &str, form: &[u8]) -> Answer {
+/// Answers `path`; `form` is the body of a form post, `headers` are the request's.
+pub(crate) async fn ask(
+    site: &Site,
+    path: &Path,
+    query: &str,
+    form: &[u8],
+    headers: &HeaderMap,
+) -> Answer {
     let params = match Params::read(form, query.as_bytes()) {
         Ok(params) => params,
         Err(failure) => return failure.answer(),
@@ -208,8 +211,9 @@ pub(crate) async fn ask(site: &Site, path: &Path, query: &str, form: &[u8]) -> A
         Path::Tsdb => status::tsdb(site, &params).await,
         Path::WalReplay => status::wal_replay(),
     };
-    match found {
-        Ok(found) => found.answer(),
+    match found.and_then(Found::written) {
+        Ok(body) if zip::pays(body.len()) && zip::accepted(headers) => zip::answer(body).await,
+        Ok(body) => answer::json_text(StatusCode::OK, body),
         Err(failure) => failure.answer(),
     }
 }
