@@ -12,7 +12,7 @@ pub use interval::{
     DayRange, Location, MonthRange, TimeInterval, TimeRange, WeekdayRange, YearRange,
 };
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daruma_model::{Labels, Matcher, Matchers, Span, Time};
 use serde::{Deserialize, Serialize};
@@ -253,14 +253,17 @@ impl Routing {
         if used.is_empty() {
             return None;
         }
+        // A day's edges may lie far after it (where the clock is set next) or before those of the day
+        // before (in a place further east): what is looked at is what no later day can precede.
+        let mut edges = BTreeSet::new();
         for day in 0..400 {
-            let mut edges: Vec<Time> =
-                used.iter().flat_map(|interval| interval.edges(now, day)).collect();
-            edges.sort_unstable();
-            edges.dedup();
-            let turns = |edge: &Time| *edge > now && self.closed(node, *edge).is_some() != before;
-            if let Some(edge) = edges.into_iter().find(turns) {
-                return Some(edge);
+            edges.extend(used.iter().flat_map(|interval| interval.edges(now, day)));
+            let complete = now + Span::secs(i64::from(day) * 86_400 - 7_200);
+            while let Some(edge) = edges.first().copied().filter(|edge| *edge <= complete) {
+                edges.pop_first();
+                if edge > now && self.closed(node, edge).is_some() != before {
+                    return Some(edge);
+                }
             }
         }
         None

@@ -303,7 +303,7 @@ proptest! {
         );
     }
 
-    /// What changes next does change then, and not before.
+    /// What changes next does change then, and not before; also where the clock is set soon.
     #[test]
     fn the_next_change_is_the_next(hours in 0_i64..20_000, start in 0_u16..23, weekday in 0_usize..7) {
         let mut routing = Routing::to("default");
@@ -320,4 +320,18 @@ proptest! {
         prop_assert_ne!(routing.closed(at, change).is_some(), before.is_some());
         prop_assert_eq!(routing.closed(at, change - Span::millis(1)), before);
     }
+}
+
+/// After the night in which the clock is set forward, the next Sunday comes before the day in autumn
+/// on which it is set back.
+#[test]
+fn the_next_change_is_no_change_of_the_clock_months_away() {
+    let mut routing = Routing::to("default");
+    let yaml = "{ location: America/New_York, weekdays: [ sunday ], \
+                times: [ { start_time: '01:00', end_time: '02:30' } ] }";
+    routing.intervals.insert("i".into(), vec![interval(yaml).unwrap()]);
+    let at = routing.add(0, Node { mute: vec!["i".into()], ..node("a", "", false) });
+    // 2026-03-08T07:53:20Z; the next Sunday's 01:00 there is 2026-03-15T05:00:00Z.
+    let change = routing.next_change(at, Time::from_secs(1_772_956_400));
+    assert_eq!(change, Some(Time::from_secs(1_773_550_800)));
 }
