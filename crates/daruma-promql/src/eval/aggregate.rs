@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use daruma_model::{Labels, Time};
 
 use super::edges::mixed_schemas;
+use super::gather::offer;
 use super::intern::Selection;
 use super::windows::Running;
 use super::{Element, Evaluated, Evaluator, failed, sums};
@@ -266,24 +267,24 @@ impl Evaluator<'_> {
             }
         }
         let groups = self.grouped(node, aggregate, &vector);
-        let mut members: Vec<Vec<Element>> = groups.labels.iter().map(|_| Vec::new()).collect();
-        let count = k as usize;
-        for (element, place) in vector.into_iter().zip(groups.places) {
-            let group = &mut members[place as usize];
-            if ordered || group.len() < count {
-                group.push(element);
+        let mut members: Vec<Vec<(f64, u32)>> = groups.labels.iter().map(|_| Vec::new()).collect();
+        let (count, descending) = (k as usize, aggregate.op == AggregateOp::TopK);
+        for (at, (element, place)) in vector.iter().zip(groups.places).enumerate() {
+            let (group, one) = (&mut members[place as usize], (element.value.number(), at as u32));
+            if ordered {
+                offer(group, count, descending, one);
+            } else if group.len() < count {
+                group.push(one);
             }
         }
         if ordered {
-            let descending = aggregate.op == AggregateOp::TopK;
-            let order =
-                |a: &Element, b: &Element| by_value(a.value.number(), b.value.number(), descending);
             for group in &mut members {
-                group.sort_by(order);
-                group.truncate(count);
+                group.sort_by(|a, b| by_value(a.0, b.0, descending));
             }
         }
-        Ok(members.into_iter().flatten().collect())
+        let mut vector: Vec<Option<Element>> = vector.into_iter().map(Some).collect();
+        let taken = members.into_iter().flatten().filter_map(|(_, at)| vector[at as usize].take());
+        Ok(taken.collect())
     }
 
     /// `limit_ratio`: the members whose hash falls into the share; `r` and `-(1 - r)` complement each

@@ -1,11 +1,8 @@
 //! Aggregations of rows: each row is added to its group, step by step of its length, so that the room
 //! taken is that of the groups, not of the series.
 
-use std::cmp::Ordering;
-
 use daruma_model::{Labels, Time, is_stale};
 
-use super::aggregate::by_value;
 use super::rows::NOTHING;
 use super::{Element, Evaluated, sums};
 use crate::ast::AggregateOp;
@@ -21,12 +18,47 @@ pub(super) fn chooses(op: AggregateOp) -> bool {
     matches!(op, AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK)
 }
 
+/// Offers a value, with the number of whose it is, to those chosen so far: a binary heap with the worst on
+/// top. Among equals it decides who stays, so it is upstream's heap, step by step.
+pub(super) fn offer(
+    chosen: &mut Vec<(f64, u32)>,
+    count: usize,
+    descending: bool,
+    (value, number): (f64, u32),
+) {
+    let worse = |a: f64, b: f64| a.is_nan() || if descending { a < b } else { a > b };
+    if chosen.len() < count {
+        chosen.push((value, number));
+        let mut at = chosen.len() - 1;
+        while at > 0 && worse(chosen[at].0, chosen[(at - 1) / 2].0) {
+            chosen.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+        return;
+    }
+    let Some(top) = chosen.first_mut() else { return };
+    if value.is_nan() || !worse(top.0, value) {
+        return;
+    }
+    *top = (value, number);
+    let mut at = 0;
+    while let Some(left) = chosen.get(2 * at + 1) {
+        let right = chosen.get(2 * at + 2).filter(|right| worse(right.0, left.0));
+        let below = 2 * at + 1 + usize::from(right.is_some());
+        if !worse(chosen[below].0, chosen[at].0) {
+            break;
+        }
+        chosen.swap(below, at);
+        at = below;
+    }
+}
+
 /// The chosen under way.
 pub(super) struct Choice {
     op: AggregateOp,
     count: usize,
     steps: usize,
-    /// Of each group and step the values and rows chosen so far, the best first.
+    /// Of each group and step the values and rows chosen so far, as [`offer`] keeps them.
     chosen: Vec<Vec<(f64, u32)>>,
 }
 
@@ -39,25 +71,13 @@ impl Choice {
     pub(super) fn add(&mut self, group: usize, number: usize, row: &[f64]) {
         let number = number as u32;
         let descending = self.op == AggregateOp::TopK;
-        let before = |a: f64, b: f64| by_value(a, b, descending) == Ordering::Less;
         let cells = &mut self.chosen[group * self.steps..(group + 1) * self.steps];
         for (chosen, value) in cells.iter_mut().zip(row).filter(|(_, value)| !is_stale(**value)) {
-            let full = chosen.len() == self.count;
-            if self.op == AggregateOp::LimitK {
-                if !full {
-                    chosen.push((*value, number));
-                }
-                continue;
+            if self.op != AggregateOp::LimitK {
+                offer(chosen, self.count, descending, (*value, number));
+            } else if chosen.len() < self.count {
+                chosen.push((*value, number));
             }
-            if full && !chosen.last().is_some_and(|(worst, _)| before(*value, *worst)) {
-                continue;
-            }
-            // After its equals: who came first stays.
-            let at = chosen.partition_point(|(known, _)| !before(*value, *known));
-            if full {
-                chosen.pop();
-            }
-            chosen.insert(at, (*value, number));
         }
     }
 
