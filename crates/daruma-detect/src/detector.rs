@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use daruma_model::{
-    Commit, Finding, Labels, LogRecord, Matcher, Point, Querier, Sample, SourceHealth, Span, Time,
-    stale_marker,
+    Commit, Finding, HistogramSample, Labels, LogRecord, Matcher, Point, Querier, Sample,
+    SourceHealth, Span, Time, stale_marker,
 };
 use daruma_promql::Limits;
 
@@ -363,10 +363,10 @@ impl Detector {
         match written {
             Ok(written) => {
                 for RuleSample { labels, time, value, histogram } in written {
-                    if histogram.is_some() {
-                        let message = format!("{labels} is a native histogram, which is not kept");
-                        let rule = rule.body.name().to_owned();
-                        out.errors.push(RuleError { rule, message });
+                    if let Some(histogram) = histogram {
+                        added.push_histogram(labels.clone(), time, &histogram);
+                        let sample = HistogramSample { labels, time, start: None, histogram };
+                        out.recorded.histograms.push(sample);
                         continue;
                     }
                     added.push(labels.clone(), Point { time, value });

@@ -6,8 +6,12 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use daruma_model::{Labels, MatchOp, Matcher, Point, Querier, Series, Span, Time, is_stale};
+use daruma_model::{
+    Histogram, HistogramPoint, Labels, MatchOp, Matcher, Point, Querier, ResetHint, Series, Span,
+    Time,
+};
 use daruma_promql::{At, BinaryOp, Duration, Expr, Kind, Node};
 
 /// How many of the newest gaps tell a series' normal spacing.
@@ -148,16 +152,16 @@ struct Trace {
 
 impl Trace {
     fn of(series: &Series, lookback: Span) -> Option<Trace> {
-        let last = series.points.last()?;
-        let real = || series.points.iter().rev().filter(|point| !is_stale(point.value));
-        let newest = real().next()?.time;
-        let times: Vec<Time> = real().take(GAPS + 1).map(|point| point.time).collect();
+        let (_, ended) = series.backwards().next()?;
+        let real = series.backwards().filter(|(_, stale)| !stale);
+        let times: Vec<Time> = real.take(GAPS + 1).map(|(time, _)| time).collect();
+        let newest = *times.first()?;
         let mut gaps: Vec<Span> = times.windows(2).map(|pair| pair[0] - pair[1]).collect();
         gaps.sort_unstable();
         // From a single sample nothing is known but that an instant selector still shows it.
         let spacing = gaps.get(gaps.len() / 2).copied().unwrap_or(lookback);
         let labels = series.labels.clone();
-        Some(Trace { labels, newest, ended: is_stale(last.value), spacing })
+        Some(Trace { labels, newest, ended, spacing })
     }
 
     /// Whether the next sample is not overdue at `at` (half a spacing is granted for jitter).
@@ -389,17 +393,38 @@ impl Querier for After<'_> {
 
 /// Samples that are not at rest yet, by metric.
 #[derive(Debug, Default)]
-pub(crate) struct Added(HashMap<String, BTreeMap<Labels, Vec<Point>>>);
+pub(crate) struct Added(HashMap<String, BTreeMap<Labels, Samples>>);
+
+/// In order of time.
+#[derive(Debug, Default)]
+struct Samples {
+    points: Vec<Point>,
+    histograms: Vec<HistogramPoint>,
+}
 
 impl Added {
     /// The caller adds the samples of one series in order of time.
     pub(crate) fn push(&mut self, labels: Labels, point: Point) {
+        self.samples(labels).points.push(point);
+    }
+
+    /// As [`Self::push`], a histogram.
+    pub(crate) fn push_histogram(&mut self, labels: Labels, time: Time, made: &Arc<Histogram>) {
+        // What a computation says of resets is about its inputs, not about the samples it makes.
+        let histogram = match made.hint {
+            ResetHint::Gauge | ResetHint::Unknown => Arc::clone(made),
+            _ => Arc::new(Histogram { hint: ResetHint::Unknown, ..(**made).clone() }),
+        };
+        self.samples(labels).histograms.push(HistogramPoint { time, start: None, histogram });
+    }
+
+    fn samples(&mut self, labels: Labels) -> &mut Samples {
         let metric = self.0.entry(labels.get(Labels::NAME).to_owned()).or_default();
-        metric.entry(labels).or_default().push(point);
+        metric.entry(labels).or_default()
     }
 
     /// The series of the metrics that `matchers` may mean.
-    fn candidates(&self, matchers: &[Matcher]) -> impl Iterator<Item = (&Labels, &Vec<Point>)> {
+    fn candidates(&self, matchers: &[Matcher]) -> impl Iterator<Item = (&Labels, &Samples)> {
         let named = matchers.iter().find(|m| m.name == Labels::NAME && m.op == MatchOp::Equal);
         let (one, all) = match named {
             Some(named) => (self.0.get(&named.value), None),
@@ -423,7 +448,10 @@ const SERIES_COST: u64 = 16;
 impl Querier for Overlay<'_> {
     fn select(&self, matchers: &[Matcher], after: Time, until: Time) -> Vec<Series> {
         let found = self.seen(matchers, (after, until), self.base.select(matchers, after, until));
-        self.pay(found.iter().map(|series| series.points.len() as u64));
+        self.pay(found.iter().map(|series| {
+            let buckets = series.histograms.iter().map(|point| point.histogram.buckets() as u64);
+            series.points.len() as u64 + buckets.sum::<u64>()
+        }));
         found
     }
 
@@ -449,22 +477,28 @@ impl Overlay<'_> {
         mut found: Vec<Series>,
     ) -> Vec<Series> {
         let mut fresh = Vec::new();
-        for (labels, points) in self.added.candidates(matchers) {
+        for (labels, added) in self.added.candidates(matchers) {
             if !matchers.iter().all(|matcher| matcher.matches(labels)) {
                 continue;
             }
-            let wanted = points.iter().filter(|point| point.time > after && point.time <= until);
+            let inside = |time: Time| time > after && time <= until;
+            let points = added.points.iter().filter(|point| inside(point.time));
+            let histograms = added.histograms.iter().filter(|point| inside(point.time));
             match found.binary_search_by(|series| series.labels.cmp(labels)) {
                 Ok(place) => {
                     let series = &mut found[place];
-                    let newest = series.points.last().map(|point| point.time);
-                    series.points.extend(wanted.filter(|point| Some(point.time) > newest));
+                    let newest = series.backwards().next().map(|(time, _)| time);
+                    series.points.extend(points.filter(|point| Some(point.time) > newest));
+                    let newer = histograms.filter(|point| Some(point.time) > newest);
+                    series.histograms.extend(newer.cloned());
                 }
                 Err(_) => {
-                    let points: Vec<_> = wanted.copied().collect();
-                    if !points.is_empty() {
-                        let labels = labels.clone();
-                        fresh.push(Series { labels, points, ..Series::default() });
+                    let mut series =
+                        Series { points: points.copied().collect(), ..Series::default() };
+                    series.histograms = histograms.cloned().collect();
+                    if !series.is_empty() {
+                        series.labels = labels.clone();
+                        fresh.push(series);
                     }
                 }
             }

@@ -4,7 +4,7 @@
 //! the end of the action). The alert's own look-back is no proof of anything: samples at or before
 //! `after` are hidden, so what is answered is answered by what came later.
 
-use daruma_model::{Evidence, Labels, Querier, Time, Verdict, is_stale};
+use daruma_model::{Evidence, Labels, Querier, Time, Verdict};
 use daruma_promql::{Expr, Limits, instant};
 
 use crate::alerts::{holds_text, plot, samples};
@@ -72,11 +72,7 @@ fn lacks(leaf: &Leaf, querier: &dyn Querier, after: Time) -> Option<String> {
     }
     let series = querier.select(&leaf.matchers, leaf.after, leaf.until);
     let real = |series: &daruma_model::Series, fresh: bool| {
-        series
-            .points
-            .iter()
-            .filter(|point| (point.time > after) == fresh && !is_stale(point.value))
-            .count()
+        series.backwards().filter(|(time, stale)| (*time > after) == fresh && !stale).count()
     };
     let needed_points = if leaf.ranged { 2 } else { 1 };
     let fresh = series.iter().filter(|series| real(series, true) >= needed_points).count();
@@ -84,8 +80,8 @@ fn lacks(leaf: &Leaf, querier: &dyn Querier, after: Time) -> Option<String> {
     let before = series
         .iter()
         .filter(|series| {
-            let last = series.points.iter().rev().find(|point| point.time <= after);
-            last.is_some_and(|point| !is_stale(point.value))
+            let last = series.backwards().find(|(time, _)| *time <= after);
+            last.is_some_and(|(_, stale)| !stale)
         })
         .count();
     let whole_window = leaf.after >= after;

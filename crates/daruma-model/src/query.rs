@@ -47,6 +47,19 @@ impl Series {
     pub fn is_empty(&self) -> bool {
         self.points.is_empty() && self.histograms.is_empty()
     }
+
+    /// The time of every sample of either kind, and whether it is a staleness marker; the newest first.
+    pub fn backwards(&self) -> impl Iterator<Item = (Time, bool)> + '_ {
+        let number = |point: &Point| (point.time, is_stale(point.value));
+        let histogram = |point: &HistogramPoint| (point.time, point.histogram.is_stale());
+        let mut numbers = self.points.iter().rev().map(number).peekable();
+        let mut histograms = self.histograms.iter().rev().map(histogram).peekable();
+        std::iter::from_fn(move || match (numbers.peek(), histograms.peek()) {
+            (Some((number, _)), Some((histogram, _))) if histogram > number => histograms.next(),
+            (Some(_), _) => numbers.next(),
+            (None, _) => histograms.next(),
+        })
+    }
 }
 
 /// Read access to series at rest.

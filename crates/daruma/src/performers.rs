@@ -151,10 +151,8 @@ const LOOK_BACK: Span = Span::hours(24);
 fn newest(expr: &Expr, querier: &dyn Querier, now: Time) -> Time {
     let newest = |matchers: &[daruma_model::Matcher]| {
         let series = querier.select(matchers, now - Span::minutes(5), now);
-        let points = series.iter().filter_map(|series| {
-            series.points.iter().rev().find(|point| !daruma_model::is_stale(point.value))
-        });
-        points.map(|point| point.time).max()
+        let real = |series: &daruma_model::Series| series.backwards().find(|(_, stale)| !stale);
+        series.iter().filter_map(real).map(|(time, _)| time).max()
     };
     let inputs: Vec<Time> =
         expr.selectors().iter().filter_map(|leaf| newest(&leaf.matchers)).collect();

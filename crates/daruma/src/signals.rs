@@ -141,6 +141,7 @@ impl Path {
                     taken.repeated += one.repeated;
                     taken.out_of_order += one.out_of_order;
                     taken.over_limit += one.over_limit;
+                    taken.histograms += one.histograms;
                 }
                 if reply.send(taken).is_err() {
                     // Whoever pushed has gone away; it will push the same again.
@@ -207,7 +208,7 @@ impl Path {
         self.counters.evaluation_us.fetch_add(took, Ordering::Relaxed);
         self.counters.missed.store(self.detector.missed(), Ordering::Relaxed);
         self.counters.errors.fetch_add(evaluated.errors.len() as u64, Ordering::Relaxed);
-        if !evaluated.recorded.samples.is_empty() {
+        if !evaluated.recorded.is_empty() {
             self.samples(now, evaluated.recorded);
         }
         self.report(evaluated.findings);

@@ -197,6 +197,7 @@ pub(crate) fn signal_path(store: Arc<Store>) -> mpsc::Sender<Ask> {
                         taken.repeated += one.repeated;
                         taken.out_of_order += one.out_of_order;
                         taken.over_limit += one.over_limit;
+                        taken.histograms += one.histograms;
                     }
                     assert!(reply.send(taken).is_ok(), "the receiver waits");
                 }
