@@ -60,6 +60,56 @@ def series(start_ms, rng):
     return out
 
 
+def natives(start_ms, rng):
+    """Native histograms: counters with resets and gaps in several resolutions and flavours, custom buckets, a gauge, ends, and a
+    series that is now a number and now a histogram."""
+    times = [start_ms + i * STEP_MS for i in range(POINTS)]
+    out = []
+    for job in ("api", "db"):
+        for at, instance in enumerate(("a:1", "b:1", "c:1")):
+            base = {"job": job, "instance": instance}
+            grown, total, points = {}, 0.0, []
+            wide, mass, others = {}, 0.0, []
+            custom, custom_sum, customs = {}, 0.0, []
+            gauges = []
+            bounds = (0.1, 1.0, 5.0) if job == "api" else (0.1, 0.5, 1.0, 5.0, 10.0)
+            for t in times:
+                if rng.random() < 0.005:
+                    grown, total = {}, 0.0
+                if rng.random() < 0.005:
+                    custom, custom_sum = {}, 0.0
+                for _ in range(rng.randrange(6)):
+                    value = rng.lognormvariate(0, 1)
+                    index = math.ceil(math.log2(value) * 8)
+                    grown[index] = grown.get(index, 0) + 1
+                    total += value
+                    index = math.ceil(math.log2(value) * 2 ** at)
+                    wide[index] = wide.get(index, 0.0) + rng.random()
+                    mass += value
+                    index = sum(value > bound for bound in bounds)
+                    custom[index] = custom.get(index, 0) + 1
+                    custom_sum += value
+                if rng.random() < 0.95:
+                    points.append((t, lib.Histogram(3, grown, sum=total, zero=len(points) if at == 1 else 0, threshold=1e-3 if at == 1 else 0.0)))
+                others.append((t + rng.randrange(900), lib.Histogram(at, wide, sum=mass, threshold=2.0 ** -20, floats=True)))
+                customs.append((t, lib.Histogram(-53, custom, sum=custom_sum, bounds=bounds, floats=at == 2)))
+                gauge = [rng.gauss(0, 3) for _ in range(rng.randrange(1, 9))]
+                side = lambda sign: {i: n for i in range(-9, 4) if (n := sum(math.ceil(math.log2(sign * v)) == i for v in gauge if sign * v > 0))}
+                gauges.append((t, lib.Histogram(0, side(1), side(-1), sum=sum(gauge), hint=3)))
+            out.append(({"__name__": "request_seconds", **base}, points))
+            out.append(({"__name__": "wait_seconds", **base}, others))
+            out.append(({"__name__": "batch_size", **base}, customs))
+            out.append(({"__name__": "depth", **base}, gauges))
+    stale = lib.Histogram(0, {}, sum=lib.STALE)
+    some = lambda n: lib.Histogram(1, {-1: n, 2: 2 * n}, sum=3.5 * n)
+    out.append(({"__name__": "native_odd", "kind": "ended"}, [(t, some(i)) for i, t in enumerate(times[:300])] + [(times[300], stale)]))
+    out.append(({"__name__": "native_odd", "kind": "blinks"}, [(t, stale if i % 17 == 5 else some(i % 100)) for i, t in enumerate(times)]))
+    # One kind a request: in one, all numbers of a series are stored before its histograms.
+    turns = [(t, some(i) if i // 60 % 2 else float(i)) for i, t in enumerate(times)]
+    out.append(({"__name__": "native_odd", "kind": "turns"}, turns))
+    return out
+
+
 UTF8 = False
 
 
@@ -232,7 +282,54 @@ class Queries:
         return self.pick(f"absent({inner})", f"{date}({moment})", f"vector({self.number()})", f"timestamp({inner})", f"sort({inner})", f"sort_desc({inner})", f"scalar({inner}) + temperature",
                          f"vector(scalar({inner}))", f"({inner})")
 
+    def native_selector(self):
+        name = self.pick("request_seconds", "request_seconds", "wait_seconds", "batch_size", "depth", "native_odd")
+        if name == "native_odd":
+            return name + self.matchers(("kind", ("ended", "blinks", "turns")))
+        return name + self.matchers(*self.who())
+
+    def native(self, depth):
+        """A vector of native histograms, mostly."""
+        roll, selector = self.r.random(), self.native_selector()
+        if depth <= 0 or roll < 0.1:
+            return selector + self.shift()
+        inner = lambda: self.native(depth - 1)
+        if roll < 0.4:
+            name = self.pick("rate", "rate", "increase", "delta", "irate", "idelta")
+            return f"{name}({selector}[{self.span()}]{self.shift()})"
+        if roll < 0.55:
+            window = f"({inner()})[5m:{self.pick('30s', '1m', '')}]" if self.r.random() < 0.3 else f"{selector}[{self.span()}]{self.shift()}"
+            return f"{self.pick('sum', 'avg', 'last', 'sum')}_over_time({window})"
+        if roll < 0.8:
+            return f"{self.pick('sum', 'avg', 'sum', 'group')}{self.grouping()} ({inner()})"
+        if roll < 0.87:
+            return self.pick(f"({inner()}) {self.pick('*', '/')} {self.pick('2', '0.5', '3', '-1', '0')}", f"{self.pick('2', '-1')} * ({inner()})", f"-({inner()})")
+        if roll < 0.94:
+            match = self.pick("", " on (job, instance)", " ignoring (kind)")
+            return f"({inner()}) {self.pick('+', '-', '+', 'and', 'or', 'unless', '==', '!=')}{match} ({inner()})"
+        return self.pick(f'label_replace({inner()}, "new", "$1", "job", "(.*)")', f"sort({inner()})", f"{inner()} > 1", f"abs({inner()})", f"limitk(100, {inner()})")
+
+    def read_off(self, depth):
+        """A vector of numbers from native histograms."""
+        inner, roll = self.native(depth), self.r.random()
+        if roll < 0.35:
+            return f"histogram_quantile({self.pick('0.5', '0.9', '0.99', '0', '1', '-1', '2', '0.001', 'NaN')}, {inner})"
+        if roll < 0.5:
+            return f"histogram_fraction({self.pick('0', '-1', '-Inf', '0.3')}, {self.pick('1', '0.2', 'Inf', '3.7')}, {inner})"
+        if roll < 0.8:
+            return f"histogram_{self.pick('count', 'sum', 'avg', 'stddev', 'stdvar')}({inner})"
+        window = f"{self.native_selector()}[{self.span()}]{self.shift()}"
+        name = self.pick("resets", "changes", "count_over_time", "present_over_time", "absent_over_time", "max_over_time", "deriv", "stddev_over_time", "quantile_over_time")
+        return self.pick(f"quantile_over_time(0.5, {window})" if name == "quantile_over_time" else f"{name}({window})", f"count{self.grouping()} ({inner})",
+                         f"absent({inner})", f"timestamp({inner})", f"count_values(\"value\", {self.native_selector()})", f"topk(3, {inner})",
+                         f"histogram_quantile(0.9, {{__name__=~\"latency_bucket|request_seconds\"}})", f"scalar({inner})", f"max({inner})")
+
     def query(self):
+        if not self.old and self.r.random() < 0.3:
+            roll = self.r.random()
+            if roll < 0.05:
+                return f"{self.native_selector()}[{self.span()}]{self.shift()}"
+            return self.native(self.r.randrange(3)) if roll < 0.4 else self.read_off(self.r.randrange(3))
         roll = self.r.random()
         if roll < 0.03:
             return self.number()
@@ -242,12 +339,25 @@ class Queries:
 
 
 def near(a, b):
+    if isinstance(a, dict) or isinstance(b, dict):
+        return isinstance(a, dict) and isinstance(b, dict) and near_histograms(a, b)
     a, b = float(a), float(b)
     if math.isnan(a) or math.isnan(b):
         return math.isnan(a) and math.isnan(b)
     if math.isinf(a) or math.isinf(b):
         return a == b
     return abs(a - b) <= TOLERANCE * max(abs(a), abs(b))
+
+
+def near_histograms(a, b):
+    if not near(a["count"], b["count"]) or not near(a["sum"], b["sum"]):
+        return False
+    # What is left of a count by rounding may fill a bucket here and not there.
+    least = TOLERANCE * max([1e-300] + [abs(float(count)) for one in (a, b) for *_, count in one.get("buckets", [])])
+    buckets = lambda one: {(kind, low, high): count for kind, low, high, count in one.get("buckets", []) if not abs(float(count)) <= least}
+    a, b = buckets(a), buckets(b)
+    close = lambda x, y: near(x, y) or abs(float(x) - float(y)) <= least
+    return set(a) == set(b) and all(close(a[key], b[key]) for key in a)
 
 
 def flat(answer):
@@ -261,7 +371,10 @@ def flat(answer):
         key = tuple(sorted(one["metric"].items()))
         if key in rows:
             return kind, {"twice": {key: key}}
-        rows[key] = dict([one["value"]] if kind == "vector" else one["values"])
+        if kind == "vector":
+            rows[key] = dict([one.get("value") or one["histogram"]])
+        else:
+            rows[key] = dict(one.get("values", []) + one.get("histograms", []))
     return kind, rows
 
 
@@ -326,6 +439,8 @@ def main():
         # On the grid of minutes, so that some queries meet samples exactly.
         start = (int(time.time()) // 60 * 60 - POINTS * 15) * 1000
         data = series(start, random.Random(a.seed))
+        if version >= (3, 0):
+            data += natives(start, random.Random(a.seed + 1))
         for server in servers:
             feed(server, data)
         queries = Queries(a.seed, version)

@@ -93,7 +93,7 @@ def prometheus(folder):
     with open(f"{folder}/prometheus.yml", "w") as f:
         # The step of a subquery that names none.
         f.write("global: {evaluation_interval: 1m}\n")
-    features = "promql-at-modifier,promql-negative-offset" if version < (3, 0) else "promql-experimental-functions,promql-delayed-name-removal"
+    features = "promql-at-modifier,promql-negative-offset" if version < (3, 0) else "promql-experimental-functions,promql-delayed-name-removal,native-histograms"
     argv = [binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver", "--log.level=warn",
             f"--enable-feature={features}"]
@@ -114,13 +114,57 @@ def field(number, content):
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def sample(ms, value):
+def zigzag(number):
+    return varint(number << 1 ^ number >> 63)
+
+
+class Histogram:
+    """A native histogram: {index: count} above and below zero; with bounds, custom buckets. Whole counts go as differences, others
+    as floats."""
+
+    def __init__(self, schema, positive, negative=(), sum=0.0, zero=0, threshold=0.0, bounds=(), hint=0, floats=False, count=None):
+        self.schema, self.positive, self.negative, self.sum, self.zero = schema, dict(positive), dict(negative), sum, zero
+        self.threshold, self.bounds, self.hint, self.floats = threshold, bounds, hint, floats
+        inside = zero + sum_of(self.positive) + sum_of(self.negative)
+        self.count = inside if count is None else count
+
+    def encoded(self, ms):
+        double = lambda number, value: varint(number << 3 | 1) + struct.pack("<d", value)
+        whole = lambda number, value: varint(number << 3) + varint(value)
+        out = double(2, self.count) if self.floats else whole(1, self.count)
+        out += double(3, self.sum) + varint(4 << 3) + zigzag(self.schema) + double(5, self.threshold)
+        out += double(7, self.zero) if self.floats else whole(6, self.zero)
+        for first, side in ((8, self.negative), (11, self.positive)):
+            spans, end = [], 0
+            for at in sorted(side):
+                if not spans or at != end:
+                    spans.append([at - end, 0])
+                spans[-1][1] += 1
+                end = at + 1
+            out += b"".join(field(first, varint(1 << 3) + zigzag(offset) + whole(2, length)) for offset, length in spans)
+            counts = [side[at] for at in sorted(side)]
+            if self.floats:
+                out += field(first + 2, b"".join(struct.pack("<d", count) for count in counts))
+            else:
+                out += field(first + 1, b"".join(zigzag(count - before) for count, before in zip(counts, [0, *counts])))
+        out += whole(14, self.hint) + whole(15, ms)
+        return out + field(16, b"".join(struct.pack("<d", bound) for bound in self.bounds))
+
+
+def sum_of(buckets):
+    return sum(buckets.values())
+
+
+def sample(ms, value, histograms):
+    """`histograms` is the number of their field."""
+    if isinstance(value, Histogram):
+        return field(histograms, value.encoded(ms))
     return field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(ms))
 
 
 def request_v1(series):
     label = lambda name, value: field(1, field(1, name.encode()) + field(2, value.encode()))
-    one = lambda labels, points: field(1, b"".join(label(*pair) for pair in sorted(labels.items())) + b"".join(sample(*p) for p in points))
+    one = lambda labels, points: field(1, b"".join(label(*pair) for pair in sorted(labels.items())) + b"".join(sample(*p, 4) for p in points))
     return b"".join(one(*each) for each in series)
 
 
@@ -130,7 +174,7 @@ def request_v2(series):
     bodies = []
     for labels, points in series:
         refs = b"".join(varint(at(text)) for pair in sorted(labels.items()) for text in pair)
-        bodies.append(field(5, field(1, refs) + b"".join(sample(*p) for p in points)))
+        bodies.append(field(5, field(1, refs) + b"".join(sample(*p, 3) for p in points)))
     return b"".join(field(4, text.encode()) for text in table) + b"".join(bodies)
 
 

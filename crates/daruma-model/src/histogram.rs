@@ -159,6 +159,14 @@ pub enum HistogramError {
         /// What was found.
         found: f64,
     },
+    /// The buckets hold more or fewer observations than there are.
+    #[error("its buckets hold {buckets} observations, of {count}")]
+    Mismatch {
+        /// All observations, as said.
+        count: f64,
+        /// As counted.
+        buckets: f64,
+    },
     /// Custom bounds that do not rise, or that belong to no schema.
     #[error(
         "custom bounds must be finite, rise, and belong to schema -53 without buckets below zero"
@@ -213,7 +221,8 @@ impl Histogram {
         if self.is_stale() {
             return Ok(());
         }
-        let found = self.buckets().saturating_add(self.custom_bounds.len());
+        let spans = self.positive.spans.len().max(self.negative.spans.len());
+        let found = self.buckets().saturating_add(self.custom_bounds.len()).max(spans);
         if found > Histogram::BUCKETS_MAX {
             return Err(HistogramError::TooMany { found });
         }

@@ -25,6 +25,7 @@ mod message;
 mod query;
 mod signal;
 mod time;
+pub mod wire;
 
 pub use action::{ActionEnd, ActionId, ActionKind, ActionOutcome, ActionRequest, ActionSpec};
 pub use check::{Check, FileCheck, HttpProbe, Observation, ProcessCheck, TcpProbe};

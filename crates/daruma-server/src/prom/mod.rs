@@ -17,8 +17,9 @@
 //! | `turns` | how many queries run at once, how long, and on what they read |
 //! | `look` | the same for our own page |
 //! | `query`, `series`, `rules`, `status` | the endpoints |
-//! | `write`, `proto` | the receiver of remote write |
+//! | `write`, `proto`, `histogram` | the receiver of remote write |
 
+mod histogram;
 mod json;
 mod look;
 mod params;

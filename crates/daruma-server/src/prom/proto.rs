@@ -1,93 +1,15 @@
-//! The two protobuf messages of remote write, read by hand: a dozen fields do not pay for a generator.
+//! The two protobuf messages of remote write, read by hand: some dozen fields do not pay for a generator.
 //!
-//! What is read borrows from the request; nothing is allocated by a length that the sender claims. An
-//! unknown field is stepped over, as the format demands; a broken one refuses the whole message.
+//! What is read borrows from the request; nothing is allocated by a length that the sender claims. A
+//! broken field refuses the whole message; a histogram that is none refuses itself alone.
 
-use daruma_model::Time;
+use daruma_model::wire::{Broken, Fields, Wire, text};
+use daruma_model::{HistogramError, HistogramPoint, Time};
 
-/// Why bytes are not the message they claim to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is not a remote write request: {0}")]
-pub(super) struct Broken(pub(super) &'static str);
+use super::histogram::histogram;
 
-/// One field's content.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-    Fixed32,
-}
-
-/// The fields of a message, in order.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Result<u64, Broken> {
-        let mut number = 0_u64;
-        for shift in (0..70).step_by(7) {
-            let (&byte, rest) = self.0.split_first().ok_or(Broken("it breaks off in a number"))?;
-            self.0 = rest;
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Broken("a number is longer than 64 bits"))
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Broken> {
-        let (taken, rest) =
-            self.0.split_at_checked(length).ok_or(Broken("it breaks off in a field"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn field(&mut self) -> Result<(u64, Wire<'a>), Broken> {
-        let key = self.varint()?;
-        let wire = match key & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => {
-                let bytes = self.take(8)?.try_into().map_err(|_| Broken("a short number"))?;
-                Wire::Fixed64(u64::from_le_bytes(bytes))
-            }
-            2 => {
-                let length = self.varint()?;
-                let length = usize::try_from(length).map_err(|_| Broken("a field without end"))?;
-                Wire::Bytes(self.take(length)?)
-            }
-            5 => {
-                self.take(4)?;
-                Wire::Fixed32
-            }
-            _ => return Err(Broken("a field of an unknown kind")),
-        };
-        Ok((key >> 3, wire))
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Wire<'a>), Broken>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_err() {
-            // What follows a broken field means nothing.
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Broken> {
-    std::str::from_utf8(bytes).map_err(|_| Broken("a text is not UTF-8"))
-}
+/// Histograms of one series in one request, as sent: read, they can take some times as much.
+const HISTOGRAM_BYTES_MAX: usize = 4 << 20;
 
 /// One value at one time; staleness markers keep their bits.
 pub(super) type Sample = (Time, f64);
@@ -99,11 +21,31 @@ pub(super) struct Pushed<'a> {
     pub(super) labels: Vec<(&'a str, &'a str)>,
     pub(super) samples: Vec<Sample>,
     /// Native histograms that were sent with it.
-    pub(super) histograms: usize,
+    pub(super) histograms: Vec<Result<HistogramPoint, HistogramError>>,
+    histogram_bytes: usize,
     /// Exemplars that were sent with it.
     pub(super) exemplars: usize,
     /// What is said of its metric.
     pub(super) described: Option<Described<'a>>,
+}
+
+impl Pushed<'_> {
+    /// All samples of the series before are gone, and what was sent with them.
+    fn clear(&mut self) {
+        self.labels.clear();
+        self.samples.clear();
+        self.histograms.clear();
+        (self.histogram_bytes, self.exemplars, self.described) = (0, 0, None);
+    }
+
+    fn push_histogram(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.histogram_bytes += bytes.len();
+        if self.histogram_bytes > HISTOGRAM_BYTES_MAX {
+            return Err(Broken("a series has more than 4 MiB of histograms"));
+        }
+        self.histograms.push(histogram(bytes)?);
+        Ok(())
+    }
 }
 
 /// What is said of a metric.
@@ -134,15 +76,13 @@ pub(super) fn first<'a>(
     for field in Fields(body) {
         match field? {
             (1, Wire::Bytes(bytes)) => {
-                series.labels.clear();
-                series.samples.clear();
-                (series.histograms, series.exemplars) = (0, 0);
+                series.clear();
                 for field in Fields(bytes) {
                     match field? {
                         (1, Wire::Bytes(label)) => series.labels.push(label_of(label)?),
                         (2, Wire::Bytes(bytes)) => series.samples.push(sample(bytes)?),
                         (3, Wire::Bytes(_)) => series.exemplars += 1,
-                        (4, Wire::Bytes(_)) => series.histograms += 1,
+                        (4, Wire::Bytes(bytes)) => series.push_histogram(bytes)?,
                         _ => {}
                     }
                 }
@@ -211,21 +151,18 @@ pub(super) fn second<'a>(body: &'a [u8], mut each: impl FnMut(&Pushed<'a>)) -> R
     let mut refs: Vec<u64> = Vec::new();
     for field in Fields(body) {
         let (5, Wire::Bytes(bytes)) = field? else { continue };
-        series.labels.clear();
-        series.samples.clear();
+        series.clear();
         refs.clear();
-        (series.histograms, series.exemplars, series.described) = (0, 0, None);
         for field in Fields(bytes) {
             match field? {
                 (1, Wire::Bytes(packed)) => {
-                    let mut packed = Fields(packed);
-                    while !packed.0.is_empty() {
-                        refs.push(packed.varint()?);
+                    for one in Fields(packed).varints() {
+                        refs.push(one?);
                     }
                 }
                 (1, Wire::Varint(one)) => refs.push(one),
                 (2, Wire::Bytes(bytes)) => series.samples.push(sample(bytes)?),
-                (3, Wire::Bytes(_)) => series.histograms += 1,
+                (3, Wire::Bytes(bytes)) => series.push_histogram(bytes)?,
                 (4, Wire::Bytes(_)) => series.exemplars += 1,
                 (5, Wire::Bytes(bytes)) => {
                     let mut described = Described { kind: KINDS[0], ..Described::default() };
@@ -257,29 +194,8 @@ pub(super) fn second<'a>(body: &'a [u8], mut each: impl FnMut(&Pushed<'a>)) -> R
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use daruma_model::wire::write::{bytes, double, number};
     use proptest::prelude::*;
-
-    fn varint(mut number: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        while number >= 0x80 {
-            out.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        out.push(number as u8);
-        out
-    }
-
-    pub(crate) fn bytes(field: u64, content: &[u8]) -> Vec<u8> {
-        [varint(field << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
-    }
-
-    pub(crate) fn number(field: u64, number: u64) -> Vec<u8> {
-        [varint(field << 3), varint(number)].concat()
-    }
-
-    fn double(field: u64, value: f64) -> Vec<u8> {
-        [varint(field << 3 | 1), value.to_bits().to_le_bytes().to_vec()].concat()
-    }
 
     pub(crate) fn label(name: &str, value: &str) -> Vec<u8> {
         bytes(1, &[bytes(1, name.as_bytes()), bytes(2, value.as_bytes())].concat())
@@ -321,6 +237,30 @@ pub(super) mod tests {
         let mut all = Vec::new();
         second(&v2, |series| all.push(owned(series))).unwrap();
         assert_eq!(all, want);
+    }
+
+    #[test]
+    fn both_versions_bring_histograms_and_one_that_is_none_leaves_the_others() {
+        let whole = super::super::histogram::tests::whole(5);
+        let none = number(1, 1);
+        let name = label("__name__", "x");
+        let v1 = bytes(1, &[name, bytes(4, &whole), bytes(4, &none), point(7, 1.0)].concat());
+        let symbols: Vec<u8> =
+            ["", "__name__", "x"].iter().flat_map(|s| bytes(4, s.as_bytes())).collect();
+        let series = [bytes(1, &[1, 2]), bytes(3, &whole), bytes(3, &none), point(7, 1.0)].concat();
+        let v2 = [symbols, bytes(5, &series), bytes(5, &bytes(1, &[1, 2]))].concat();
+        let (mut all, mut counts) = (Vec::new(), Vec::new());
+        let mut take = |series: &Pushed<'_>| {
+            counts.push((series.samples.len(), series.histograms.len()));
+            let times = series.histograms.iter().map(|one| one.as_ref().map(|p| p.time.0).ok());
+            all.push(times.collect::<Vec<_>>());
+        };
+        first(&v1, &mut take, |_| {}).unwrap();
+        second(&v2, &mut take).unwrap();
+        assert_eq!(all, [vec![Some(5), None], vec![Some(5), None], vec![]]);
+        assert_eq!(counts, [(1, 2), (1, 2), (0, 0)]);
+        let endless = bytes(4, &[0_u8; 1000]).repeat(5000);
+        assert!(first(&bytes(1, &endless), |_| {}, |_| {}).is_err());
     }
 
     #[test]

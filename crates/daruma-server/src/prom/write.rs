@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daruma_model::{Commit, Labels, Sample, Span, Time};
+use daruma_model::{
+    Commit, Histogram, HistogramError, HistogramSample, Labels, Sample, Span, Time,
+};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -31,6 +33,8 @@ const TURN_WITHIN: Duration = Duration::from_secs(10);
 const STORED_WITHIN: Duration = Duration::from_secs(25);
 /// Samples further ahead than this are refused: they would block their series.
 const AHEAD_MAX: Span = Span::minutes(10);
+/// Buckets of all histograms of a request, where each counts its runs of them, too.
+const BUCKETS_MAX: usize = 4 << 20;
 /// Labels of one series.
 const LABELS_MAX: usize = 1000;
 /// Bytes of label texts that are remembered.
@@ -96,16 +100,21 @@ struct Read {
     nameless: usize,
     /// Samples from the future.
     ahead: usize,
-    histograms: usize,
+    /// What is no histogram, and why the first of them is none.
+    broken: (usize, Option<HistogramError>),
+    /// Buckets and spans of all histograms.
+    buckets: usize,
+    /// Histograms that brought more than [`BUCKETS_MAX`] together with those before.
+    wide: usize,
     described: Vec<(String, crate::Described)>,
 }
 
 impl Read {
     fn series(&mut self, known: &Mutex<Known>, latest: Time, pushed: &Pushed<'_>) {
-        self.samples += pushed.samples.len();
-        self.histograms += pushed.histograms;
+        let all = pushed.samples.len() + pushed.histograms.len();
+        self.samples += all;
         let Some(labels) = labels(known, &pushed.labels) else {
-            self.nameless += pushed.samples.len();
+            self.nameless += all;
             return;
         };
         if let Some(described) = pushed.described {
@@ -122,6 +131,37 @@ impl Read {
             }
             let sample = Sample { labels: labels.clone(), time: *time, value: *value };
             self.commits[at].samples.push(sample);
+            at += 1;
+        }
+        for histogram in &pushed.histograms {
+            let point = match histogram {
+                Ok(point) if point.time > latest => {
+                    self.ahead += 1;
+                    continue;
+                }
+                Ok(point) => point.clone(),
+                Err(why) => {
+                    self.broken.0 += 1;
+                    self.broken.1.get_or_insert_with(|| why.clone());
+                    continue;
+                }
+            };
+            let Histogram { positive, negative, custom_bounds, .. } = &*point.histogram;
+            self.buckets += [positive, negative]
+                .map(|side| side.len() + side.spans.len())
+                .iter()
+                .sum::<usize>();
+            self.buckets += custom_bounds.len();
+            if self.buckets > BUCKETS_MAX {
+                self.wide += 1;
+                continue;
+            }
+            if self.commits.len() == at {
+                self.commits.push(Commit::default());
+            }
+            let (labels, time, start) = (labels.clone(), point.time, point.start);
+            let sample = HistogramSample { labels, time, start, histogram: point.histogram };
+            self.commits[at].histograms.push(sample);
             at += 1;
         }
     }
@@ -236,12 +276,19 @@ pub(crate) async fn write(site: &Arc<Site>, parts: &Parts, body: Bytes) -> Answe
 /// What the sender is told. A 400 means: all that could be kept is kept, and sending it again helps
 /// nothing.
 fn told(version: Version, read: &Read, taken: Taken) -> Answer {
+    let broken = read
+        .broken
+        .1
+        .as_ref()
+        .map_or(String::new(), |why| format!("that are no histograms: {why}"));
+    let wide = format!("of more than {BUCKETS_MAX} buckets in one request");
     let reasons: Vec<String> = [
         (read.nameless, "without a metric name, or with labels that are empty or there twice"),
         (read.ahead, "more than 10 minutes ahead of this host's clock"),
         (taken.out_of_order, "out of order, too old, or another value for a time that has one"),
         (taken.over_limit, "of series above a limit of the store"),
-        (read.histograms, "native histograms, which are not kept"),
+        (read.broken.0, &*broken),
+        (read.wide, &*wide),
     ]
     .iter()
     .filter(|(count, _)| *count > 0)
@@ -254,10 +301,10 @@ fn told(version: Version, read: &Read, taken: Taken) -> Answer {
         answer::text(StatusCode::BAD_REQUEST, said)
     };
     if version == Version::Second {
-        let written = taken.accepted + taken.repeated;
+        let written = taken.accepted + taken.repeated - taken.histograms;
         for (name, count) in [
             ("x-prometheus-remote-write-samples-written", written),
-            ("x-prometheus-remote-write-histograms-written", 0),
+            ("x-prometheus-remote-write-histograms-written", taken.histograms),
             ("x-prometheus-remote-write-exemplars-written", 0),
         ] {
             answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
