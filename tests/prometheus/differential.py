@@ -60,24 +60,26 @@ def series(start_ms, rng):
     return out
 
 
-def natives(start_ms, rng):
+def natives(start_ms, rng, version):
     """Native histograms: counters with resets and gaps in several resolutions and flavours, custom buckets, a gauge, ends, and a
     series that is now a number and now a histogram."""
+    # Before 3.14 custom buckets with other bounds did not mix, and rates were extrapolated beyond the birth of a counter.
+    mixing, born = version >= (3, 14), {0: 0} if version >= (3, 14) else {0: 5000}
     times = [start_ms + i * STEP_MS for i in range(POINTS)]
     out = []
     for job in ("api", "db"):
         for at, instance in enumerate(("a:1", "b:1", "c:1")):
             base = {"job": job, "instance": instance}
-            grown, total, points = {}, 0.0, []
-            wide, mass, others = {}, 0.0, []
-            custom, custom_sum, customs = {}, 0.0, []
+            grown, total, points = dict(born), 0.0, []
+            wide, mass, others = {0: float(born[0])}, 0.0, []
+            custom, custom_sum, customs = dict(born), 0.0, []
             gauges = []
-            bounds = (0.1, 1.0, 5.0) if job == "api" else (0.1, 0.5, 1.0, 5.0, 10.0)
+            bounds = (0.1, 1.0, 5.0) if job == "api" and mixing else (0.1, 0.5, 1.0, 5.0, 10.0)
             for t in times:
                 if rng.random() < 0.005:
-                    grown, total = {}, 0.0
+                    grown, total = dict(born), 0.0
                 if rng.random() < 0.005:
-                    custom, custom_sum = {}, 0.0
+                    custom, custom_sum = dict(born), 0.0
                 for _ in range(rng.randrange(6)):
                     value = rng.lognormvariate(0, 1)
                     index = math.ceil(math.log2(value) * 8)
@@ -296,6 +298,8 @@ class Queries:
         inner = lambda: self.native(depth - 1)
         if roll < 0.4:
             name = self.pick("rate", "rate", "increase", "delta", "irate", "idelta")
+            if self.version < (3, 14) and name in ("rate", "increase") and selector.startswith("depth"):
+                name = "delta"
             return f"{name}({selector}[{self.span()}]{self.shift()})"
         if roll < 0.55:
             window = f"({inner()})[5m:{self.pick('30s', '1m', '')}]" if self.r.random() < 0.3 else f"{selector}[{self.span()}]{self.shift()}"
@@ -305,8 +309,11 @@ class Queries:
         if roll < 0.87:
             return self.pick(f"({inner()}) {self.pick('*', '/')} {self.pick('2', '0.5', '3', '-1', '0')}", f"{self.pick('2', '-1')} * ({inner()})", f"-({inner()})")
         if roll < 0.94:
+            if self.r.random() < 0.25:
+                # Before 3.14 a comparison brings back the name that `rate` took away.
+                return f"({inner()}) {self.pick('==', '!=')} on (job, instance) ({inner()})"
             match = self.pick("", " on (job, instance)", " ignoring (kind)")
-            return f"({inner()}) {self.pick('+', '-', '+', 'and', 'or', 'unless', '==', '!=')}{match} ({inner()})"
+            return f"({inner()}) {self.pick('+', '-', '+', 'and', 'or', 'unless')}{match} ({inner()})"
         return self.pick(f'label_replace({inner()}, "new", "$1", "job", "(.*)")', f"sort({inner()})", f"{inner()} > 1", f"abs({inner()})", f"limitk(100, {inner()})")
 
     def read_off(self, depth):
@@ -352,9 +359,9 @@ def near(a, b):
 def near_histograms(a, b):
     if not near(a["count"], b["count"]) or not near(a["sum"], b["sum"]):
         return False
-    # What is left of a count by rounding may fill a bucket here and not there.
+    # What is left of a count by rounding may fill a bucket here and not there; bounds differ there by what its table rounds.
     least = TOLERANCE * max([1e-300] + [abs(float(count)) for one in (a, b) for *_, count in one.get("buckets", [])])
-    buckets = lambda one: {(kind, low, high): count for kind, low, high, count in one.get("buckets", []) if not abs(float(count)) <= least}
+    buckets = lambda one: {(kind, f"{float(low):.12g}", f"{float(high):.12g}"): count for kind, low, high, count in one.get("buckets", []) if not abs(float(count)) <= least}
     a, b = buckets(a), buckets(b)
     close = lambda x, y: near(x, y) or abs(float(x) - float(y)) <= least
     return set(a) == set(b) and all(close(a[key], b[key]) for key in a)
@@ -412,6 +419,12 @@ def excused(query, said, version):
         return "what `%` leaves of a number beyond 2^53 hangs on its last bit"
     if ("cosh(" in query or "sinh(" in query) and "Inf" in said:
         return "near the largest number `cosh` and `sinh` overflow one step earlier there"
+    if "count_values" in query and "{count:" in said:
+        return "bounds of buckets differ in the last digit, by what the table rounds from which Prometheus takes them"
+    if "changes(" in query and "_seconds" in query:
+        return "where a chunk of histograms ends, two that are equal can count as a change there: their layout changed"
+    if "histogram_quantile" in query and ("-1 *" in query or "* -1" in query or "/ -1" in query or "-(" in query):
+        return "of negative counts there is no quantile"
     if "mad_over_time" in query and "NaN" in said:
         return "before 3.14 `mad_over_time` passed over NaN"
     return None
@@ -440,7 +453,7 @@ def main():
         start = (int(time.time()) // 60 * 60 - POINTS * 15) * 1000
         data = series(start, random.Random(a.seed))
         if version >= (3, 0):
-            data += natives(start, random.Random(a.seed + 1))
+            data += natives(start, random.Random(a.seed + 1), version)
         for server in servers:
             feed(server, data)
         queries = Queries(a.seed, version)

@@ -92,7 +92,8 @@ fn zero(histogram: &Histogram) -> Bucket {
     }
 }
 
-/// The buckets of `histogram` that hold anything, in order of their bounds.
+/// The buckets of `histogram` that hold anything, in order of their bounds. As upstream, what the bucket
+/// around zero covers is no other's, and it is left out if a difference has made it negative.
 #[must_use]
 pub fn buckets(histogram: &Histogram) -> Vec<Bucket> {
     let mut all: Vec<Bucket> = histogram
@@ -102,11 +103,21 @@ pub fn buckets(histogram: &Histogram) -> Vec<Bucket> {
         .map(|(index, count)| negative(histogram, index, count))
         .collect();
     all.reverse();
-    if histogram.zero_count != 0.0 {
+    let threshold = histogram.zero_threshold;
+    for bucket in all.iter_mut().filter(|bucket| bucket.upper > -threshold) {
+        bucket.upper = -threshold;
+    }
+    if histogram.zero_count > 0.0 {
         all.push(zero(histogram));
     }
+    let before = all.len();
     let above = histogram.positive.iter().filter(|(_, count)| *count != 0.0);
     all.extend(above.map(|(index, count)| positive(histogram, index, count)));
+    if !histogram.is_custom() {
+        for bucket in all[before..].iter_mut().filter(|bucket| bucket.lower < threshold) {
+            bucket.lower = threshold;
+        }
+    }
     all
 }
 

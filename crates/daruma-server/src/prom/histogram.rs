@@ -120,6 +120,11 @@ fn checked(
     it.positive = buckets(positive, floats)?;
     it.negative = buckets(negative, floats)?;
     it.validate()?;
+    // Of a gauge, too: what falls below zero is a difference, which nobody observes.
+    let counts = it.positive.counts.iter().chain(&it.negative.counts);
+    if let Some(found) = counts.chain([&it.count, &it.zero_count]).copied().find(|&one| one < 0.0) {
+        return Err(HistogramError::Count { found });
+    }
     if !floats {
         // Of observations of NaN only the count tells, and the sum that is none.
         let held =
@@ -278,6 +283,7 @@ pub(super) mod tests {
                 "NaN is no count",
             ),
             (vec![double(2, -1.0)], "-1 is no count"),
+            (vec![double(2, -1.0), number(14, 3)], "-1 is no count"),
             (vec![spans(11, &[(2_147_483_647, 1), (2_147_483_647, 0)]), deltas(12, &[0])], "fit"),
             (vec![bytes(12, &endless)], "at most 20000"),
             (vec![bytes(11, &[]).repeat(50_000)], "at most 20000"),
