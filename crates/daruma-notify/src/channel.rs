@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use daruma_model::{Level, Message, Span, Time};
+use daruma_template::Templates;
 use lettre::Address;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,6 @@ use crate::declared::{Answers, Declared, Judged};
 use crate::http::HttpReach;
 use crate::secret::Secret;
 use crate::smtp::SmtpReach;
-use crate::words::Render;
 
 /// One way to reach people: how to phrase a message for it, and how to read its answer. Pure, like
 /// all that decides: the time, and what randomness it needs, were given to it when it was opened;
@@ -168,8 +168,8 @@ pub(crate) struct Context {
     pub(crate) external_url: String,
     /// The time of the attempt, for signatures.
     pub(crate) now: Time,
-    /// Expands templates.
-    pub(crate) render: Option<Render>,
+    /// The templates that those of the configuration may ask for.
+    pub(crate) templates: Arc<Templates>,
     /// What the ledger should know about the making of the request.
     pub(crate) notes: Arc<Mutex<BTreeSet<String>>>,
 }

@@ -138,8 +138,8 @@ impl Notifier for Discord {
         let content = own("content", &self.config.content).unwrap_or_default();
         for (name, value) in [
             ("content", CONTENT.fit(&content, plain)),
-            ("username", self.config.username.clone()),
-            ("avatar_url", self.config.avatar_url.clone()),
+            ("username", self.context.one_line("username", &self.config.username, message)),
+            ("avatar_url", self.context.one_line("avatar_url", &self.config.avatar_url, message)),
         ] {
             if !value.is_empty() {
                 body[name] = Value::String(value);

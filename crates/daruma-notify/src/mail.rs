@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use daruma_model::{Level, Message, MessageStatus, Span};
+use daruma_template::Escape;
 use lettre::message::header::{self, HeaderName, HeaderValue, Headers};
 use lettre::message::{Mailbox, Mailboxes, MultiPart, SinglePart};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -21,11 +22,14 @@ use crate::smtp::{Server, SmtpReach};
 use crate::text::{html, line};
 use crate::tls::TlsConfig;
 use crate::webhook::rfc3339;
+use crate::words::Template;
 
 /// For one server, from the connection to its last word. Mail servers may hesitate on purpose.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest text of a mail, in bytes.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// What the HTML part says unless the configuration has its own.
+const PAGE: &str = "{{ template \"email.default.html\" . }}";
 /// Recipients of one entry.
 const RECIPIENTS_MAX: usize = 100;
 /// Servers of one entry.
@@ -69,10 +73,10 @@ pub struct EmailConfig {
     /// Whether it is told the end. Unlike Alertmanager, which leaves mail readers waiting: yes.
     #[serde(default = "EmailConfig::yes")]
     pub send_resolved: bool,
-    /// An empty text leaves the HTML part out.
+    /// The HTML part, a template; left out: Daruma's; an empty text: no such part.
     #[serde(default)]
     pub html: Option<String>,
-    /// An empty text leaves the plain part out.
+    /// The plain part, a template; left out: Daruma's; an empty text: no such part.
     #[serde(default)]
     pub text: Option<String>,
     /// For one server, from the connection to its last word; 0 or left out: 30 s.
@@ -220,25 +224,15 @@ impl EmailConfig {
         {
             return Err(format!("`hello`: `{}` is not a host name", line(hello, 80)));
         }
-        let template = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        if template(&self.html) || template(&self.text) {
-            return Err(
-                "`html` and `text` are written by daruma; leave them out, or set one to '' to \
-                        send the other alone"
-                    .into(),
-            );
-        }
-        if self.html.is_some() && self.text.is_some() {
+        let empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+        if empty(&self.html) && empty(&self.text) {
             return Err("`html` and `text` are both empty: nothing would be sent".into());
         }
-        for (name, value) in &self.headers {
+        for name in self.headers.keys() {
             let known = OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str());
             let fit = |byte: u8| byte.is_ascii_graphic() && byte != b':';
             if known || name.is_empty() || name.len() > 60 || !name.bytes().all(fit) {
                 return Err(format!("`headers`: `{}` cannot be set", line(name, 80)));
-            }
-            if value.contains("{{") {
-                return Err(format!("`headers`: `{name}` holds a template; write plain text"));
             }
         }
         Ok(())
@@ -280,9 +274,9 @@ impl Channel for EmailConfig {
             from: self.sender()?,
             to: self.recipients()?,
             headers: self.headers.clone(),
-            with_html: self.html.is_none(),
-            with_text: self.text.is_none(),
-            external_url: context.external_url.clone(),
+            html: self.html.clone(),
+            text: self.text.clone(),
+            context: context.clone(),
         };
         Ok(Open::of(notifier, Reach::Smtp(reach), secrets))
     }
@@ -308,9 +302,9 @@ struct Mail {
     from: Mailbox,
     to: Mailboxes,
     headers: BTreeMap<String, String>,
-    with_html: bool,
-    with_text: bool,
-    external_url: String,
+    html: Option<String>,
+    text: Option<String>,
+    context: Context,
 }
 
 impl Notifier for Mail {
@@ -344,15 +338,19 @@ impl Notifier for Mail {
             own.push(("Importance", "high".to_owned()));
         }
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
-        let theirs = self.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-        for (name, value) in own.chain(theirs) {
+        let theirs = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), self.context.one_line(name, value, message)));
+        for (name, value) in own.chain(theirs).filter(|(_, value)| !value.is_empty()) {
             // Names were looked at when the configuration was read.
             if let Ok(name) = HeaderName::new_from_ascii(name) {
                 headers.insert_raw(HeaderValue::new(name, line(&value, 900)));
             }
         }
         let mut bytes = headers.to_string().into_bytes();
-        bytes.extend(match (self.with_text, self.with_html) {
+        let left_out = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+        bytes.extend(match (!left_out(&self.text), !left_out(&self.html)) {
             (_, false) => SinglePart::plain(self.text(message)).formatted(),
             (false, true) => SinglePart::html(self.page(message)).formatted(),
             (true, true) => MultiPart::builder()
@@ -370,11 +368,14 @@ impl Notifier for Mail {
 
 impl Mail {
     fn link(&self, message: &Message) -> Option<String> {
-        let url = &self.external_url;
+        let url = &self.context.external_url;
         (!url.is_empty()).then(|| format!("{url}/incident/{}", message.incident))
     }
 
     fn text(&self, message: &Message) -> String {
+        if let Some(own) = self.own("text", self.text.as_ref(), message, Escape::Text) {
+            return own;
+        }
         let mut text = format!("{}\n\n{}\n", line(&message.title, 500), cut(&message.text));
         for alert in &message.alerts {
             let when = when(alert.starts_at, alert.ends_at);
@@ -398,7 +399,25 @@ impl Mail {
         text.replace('\n', "\r\n")
     }
 
+    /// The configuration's own words, if they can be had.
+    fn own(
+        &self,
+        name: &str,
+        text: Option<&String>,
+        message: &Message,
+        escape: Escape,
+    ) -> Option<String> {
+        let template = Template(text?.clone());
+        let own = self.context.filled(name, Some(&template), message, escape)?;
+        Some(cut(&own).replace('\n', "\r\n"))
+    }
+
     fn page(&self, message: &Message) -> String {
+        let built_in = PAGE.to_owned();
+        let template = self.html.as_ref().unwrap_or(&built_in);
+        if let Some(own) = self.own("html", Some(template), message, Escape::Html) {
+            return own;
+        }
         let mut page =
             String::from("<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"></head>\n<body>\n");
         let _ = writeln!(page, "<h2>{}</h2>", html(&line(&message.title, 500)));

@@ -178,12 +178,10 @@ impl Notifier for PagerDuty {
             .unwrap_or_else(|| message.level.as_str().to_owned());
         let mut details = Map::new();
         details.insert("text".into(), DETAILS.fit(&words.text, plain).into());
+        let room = DETAILS.max / (self.config.details.len() + 1);
         for (name, value) in &self.config.details {
-            let value = match value {
-                Value::String(text) => each("details", &Template(text.clone())).into(),
-                other => other.clone(),
-            };
-            details.insert(name.clone(), value);
+            let value = self.context.deep("details", value, message).unwrap_or(Value::Null);
+            details.insert(name.clone(), bounded(value, room));
         }
         let mut payload = json!({
             "summary": SUMMARY.fit(&summary, plain),
@@ -221,6 +219,16 @@ impl Notifier for PagerDuty {
 
     fn acknowledge(&self, message: &Message) -> Option<Request> {
         Some(self.post(self.event(message, "acknowledge")))
+    }
+}
+
+/// A detail that leaves room for the others.
+fn bounded(value: Value, room: usize) -> Value {
+    let limit = Limit { max: room, ..DETAILS };
+    match value {
+        Value::String(text) => limit.fit(&text, plain).into(),
+        value if value.to_string().len() > room => "left out: too large".into(),
+        value => value,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daruma_model::{Attempt, AttemptOutcome, Clock, Message, MessageStatus, Span, Time};
+use daruma_template::Templates;
 use tokio::time::Instant;
 
 use crate::channel::{Channel, Context, Login, Open, Reach, ReceiverConfig, Request, To, Verdict};
@@ -17,7 +18,6 @@ use crate::sign::sha256_hex;
 use crate::smtp::{self, Heard, SmtpReach};
 use crate::text::{line, said, shapes};
 use crate::trial::trial_message;
-use crate::words::Render;
 
 /// How long an attempt over HTTP may take unless its channel says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,14 +91,15 @@ impl Sender {
             }
         }
         let channels = receivers.iter().cloned().flat_map(ReceiverConfig::opened).collect();
-        let (context, memory) = (Context::default(), Arc::default());
+        let templates = Arc::new(Templates::built_in());
+        let (context, memory) = (Context { templates, ..Context::default() }, Arc::default());
         Ok(Sender { receivers, channels, clock, context, memory })
     }
 
-    /// Expands the templates of receivers; without it those that hold `{{` give way to built-in words.
+    /// The templates that those of receivers may ask for; without it, the built-in ones.
     #[must_use]
-    pub fn with_render(mut self, render: Render) -> Sender {
-        self.context.render = Some(render);
+    pub fn with_templates(mut self, templates: Templates) -> Sender {
+        self.context.templates = Arc::new(templates);
         self
     }
 

@@ -14,7 +14,7 @@ use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, S
 use crate::http::place;
 use crate::secret::Secret;
 use crate::text::url_secrets;
-use crate::words::{Template, Words, colour};
+use crate::words::{Template, Words, colour, page_address};
 
 const TITLE: Limit = Limit::of("title", 1024, Unit::Chars);
 const TEXT: Limit = Limit::of("text", 4000, Unit::Chars);
@@ -235,6 +235,21 @@ fn escape_names(c: char, out: &mut String) {
 
 fn escaped(text: &str) -> String {
     let mut out = String::new();
+    text.chars().for_each(|c| escape(c, &mut out));
+    out
+}
+
+/// What was cut within an entity loses the rest of it.
+fn whole_entities(text: String) -> String {
+    let Some(stem) = text.strip_suffix('…') else { return text };
+    match stem.rfind('&') {
+        Some(at) if !stem[at..].contains(';') && stem.len() - at < 5 => format!("{}…", &stem[..at]),
+        _ => text,
+    }
+}
+
+fn names_escaped(text: &str) -> String {
+    let mut out = String::new();
     text.chars().for_each(|c| escape_names(c, &mut out));
     out
 }
@@ -247,8 +262,14 @@ impl Notifier for Slack {
     fn request(&self, message: &Message, to: To<'_>) -> Request {
         let (config, words) = (&self.config, Words::of(message, &self.context));
         let escape = if config.link_names { escape_names } else { escape };
+        let escape_holes = if config.link_names { names_escaped } else { escaped };
         let own = |name: &str, template: Option<&Template>| {
-            self.context.own(name, template, message, escaped)
+            self.context.own(name, template, message, escape_holes)
+        };
+        // Where an address stands, nothing is read as markup.
+        let address = |name: &str, template: Option<&Template>| {
+            let address = self.context.own(name, template, message, str::to_owned);
+            address.and_then(page_address)
         };
         let raw = crate::declared::plain;
         let title = own("title", config.title.as_ref());
@@ -258,13 +279,19 @@ impl Notifier for Slack {
             None if text.is_some() => vec!["text".into(), "pretext".into()],
             None => vec!["pretext".into()],
         };
-        let title =
-            title.map_or_else(|| TITLE.fit(&words.title, escape), |title| TITLE.fit(&title, raw));
-        let text = text.map_or_else(|| TEXT.fit(&words.text, escape), |text| TEXT.fit(&text, raw));
-        let link = own("title_link", config.title_link.as_ref()).or(words.link);
+        let fit = |limit: Limit, own: Option<String>, built_in: &str| match own {
+            Some(own) => whole_entities(limit.fit(&own, raw)),
+            None => limit.fit(built_in, escape),
+        };
+        let title = fit(TITLE, title, &words.title);
+        let text = fit(TEXT, text, &words.text);
+        let link = address("title_link", config.title_link.as_ref()).or(words.link);
         let fallback = own("fallback", config.fallback.as_ref());
         let mut attachment = Map::new();
-        attachment.insert("fallback".into(), fallback.unwrap_or_else(|| title.clone()).into());
+        attachment.insert(
+            "fallback".into(),
+            fallback.map_or_else(|| title.clone(), |own| fit(TEXT, Some(own), "")).into(),
+        );
         attachment.insert("title".into(), title.into());
         attachment.insert("text".into(), text.into());
         attachment.insert("mrkdwn_in".into(), markup.into());
@@ -279,8 +306,8 @@ impl Notifier for Slack {
             ("pretext", own("pretext", config.pretext.as_ref())),
             ("footer", own("footer", config.footer.as_ref())),
             ("callback_id", own("callback_id", config.callback_id.as_ref())),
-            ("image_url", own("image_url", config.image_url.as_ref())),
-            ("thumb_url", own("thumb_url", config.thumb_url.as_ref())),
+            ("image_url", address("image_url", config.image_url.as_ref())),
+            ("thumb_url", address("thumb_url", config.thumb_url.as_ref())),
         ] {
             if let Some(value) = value {
                 attachment.insert(name.into(), TEXT.fit(&value, raw).into());
@@ -298,7 +325,7 @@ impl Notifier for Slack {
             json!({
                 "type": action.kind,
                 "text": own("actions", &action.text),
-                "url": own("actions", &action.url),
+                "url": address("actions", Some(&action.url)).unwrap_or_default(),
                 "style": action.style,
                 "name": action.name,
                 "value": own("actions", &action.value),
@@ -314,20 +341,22 @@ impl Notifier for Slack {
         body.insert("attachments".into(), json!([attachment]));
         body.insert("link_names".into(), config.link_names.into());
         body.insert("parse".into(), "none".into());
-        for (name, template) in [
-            ("text", config.message_text.as_ref()),
-            ("icon_emoji", config.icon_emoji.as_ref()),
-            ("icon_url", config.icon_url.as_ref()),
-        ] {
+        for (name, template) in
+            [("text", config.message_text.as_ref()), ("icon_emoji", config.icon_emoji.as_ref())]
+        {
             let value = template.map(|template| own(name, template)).unwrap_or_default();
             if !value.is_empty() {
                 body.insert(name.into(), value.into());
             }
         }
-        for (name, value) in [("channel", &config.channel), ("username", &config.username)] {
+        for (name, text) in [("channel", &config.channel), ("username", &config.username)] {
+            let value = self.context.one_line(name, text, message);
             if !value.is_empty() {
-                body.insert(name.into(), value.clone().into());
+                body.insert(name.into(), value.into());
             }
+        }
+        if let Some(icon) = address("icon_url", config.icon_url.as_ref()) {
+            body.insert("icon_url".into(), icon.into());
         }
         let mut url = self.url.clone();
         let place = url.expose().strip_suffix("chat.postMessage");

@@ -205,6 +205,13 @@ impl Notifier for Telegram {
         };
         let own = self.context.own("message", self.config.message.as_ref(), message, escaped);
         let (text, mode) = match own {
+            // Cut markup would be refused for good.
+            Some(text)
+                if self.config.parse_mode != ParseMode::Plain && TEXT.measure(&text) > TEXT.max =>
+            {
+                self.context.note("built-in words for `message`: it is too long for Telegram");
+                (self.built_in(message), ParseMode::Html)
+            }
             Some(text) => (TEXT.fit(&text, plain), self.config.parse_mode),
             None => (self.built_in(message), ParseMode::Html),
         };

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use daruma_model::{Labels, Message, MessageAlert, MessageStatus, Span, Time};
+use daruma_template::Escape;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -48,6 +49,9 @@ pub struct WebhookConfig {
     /// The body instead of Alertmanager's: a template in Go's language, whose result is sent as it is.
     #[serde(default)]
     pub body: Option<Template>,
+    /// The body as JSON instead of Alertmanager's: its texts are templates. At most one of it and `body`.
+    #[serde(default)]
+    pub payload: Option<Value>,
     /// The type of `body`.
     #[serde(default = "WebhookConfig::content_type_default")]
     pub content_type: String,
@@ -76,6 +80,9 @@ impl WebhookConfig {
     fn well_formed(&self) -> Result<(), String> {
         if !self.content_type.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
             return Err("`content_type` is a type such as text/plain".to_owned());
+        }
+        if self.body.is_some() && self.payload.is_some() {
+            return Err("at most one of `body` and `payload` may be set".to_owned());
         }
         at_most_one("url", self.url.as_ref(), self.url_file.as_ref())?;
         at_most_one("secret", self.secret.as_ref(), self.secret_file.as_ref())?;
@@ -133,13 +140,22 @@ impl Notifier for Webhook {
     }
 
     fn request(&self, message: &Message, _to: To<'_>) -> Request {
-        // What is inserted must not end the string of JSON it stands in.
-        let escape = |text: &str| {
-            let quoted = Value::from(text).to_string();
-            quoted[1..quoted.len() - 1].to_owned()
+        // What is inserted must not leave its place in the language of the body.
+        let kind = self.config.content_type.to_ascii_lowercase();
+        let escape = if kind.contains("json") {
+            Escape::Json
+        } else if kind.contains("html") || kind.contains("xml") {
+            Escape::Html
+        } else {
+            Escape::Text
         };
-        let own = self.context.own("body", self.config.body.as_ref(), message, escape);
+        let own = self.context.filled("body", self.config.body.as_ref(), message, escape);
+        let payload = self.config.payload.as_ref();
+        let payload = payload.and_then(|value| self.context.deep("payload", value, message));
         let (body, kind) = match own {
+            None if payload.is_some() => {
+                (payload.unwrap_or_default().to_string(), WebhookConfig::content_type_default())
+            }
             Some(own) => (own, self.config.content_type.clone()),
             None => (
                 body(message, self.config.max_alerts, &self.context.external_url).to_string(),

@@ -110,13 +110,19 @@ impl Notifier for WeChat {
             TextOrMarkdown::Markdown => "markdown",
             TextOrMarkdown::Text => "text",
         };
-        let nobody =
-            config.to_user.is_empty() && config.to_party.is_empty() && config.to_tag.is_empty();
+        let [user, party, tag, agent] = [
+            ("to_user", &config.to_user),
+            ("to_party", &config.to_party),
+            ("to_tag", &config.to_tag),
+            ("agent_id", &config.agent_id),
+        ]
+        .map(|(name, text)| self.context.one_line(name, text, message));
+        let nobody = user.is_empty() && party.is_empty() && tag.is_empty();
         let body = json!({
-            "touser": if nobody { "@all" } else { &config.to_user },
-            "toparty": config.to_party,
-            "totag": config.to_tag,
-            "agentid": config.agent_id,
+            "touser": if nobody { "@all" } else { &user },
+            "toparty": party,
+            "totag": tag,
+            "agentid": agent,
             "msgtype": form,
             form: {"content": content},
         });

@@ -1,18 +1,14 @@
 //! What chats, pages and text messages say unless the configuration has its own words.
 
 use std::fmt;
-use std::sync::Arc;
 
-use daruma_model::{Level, Message, MessageStatus};
+use daruma_model::{Level, Message, MessageStatus, Time};
+use daruma_template::{Data, Escape, Zone};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::channel::Context;
 use crate::text::line;
-
-/// Expands a template over a message; the function escapes what comes from alerts, as the markup of the
-/// channel needs it. The engine belongs to another stage and is handed in.
-pub type Render =
-    Arc<dyn Fn(&str, &Message, fn(&str) -> String) -> Result<String, String> + Send + Sync>;
 
 /// Words of the configuration: a text, or with `{{` a template in Go's language.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,9 +59,9 @@ impl Words {
 }
 
 impl Context {
-    /// The configuration's own words, if it has any that can be had; `true` when they are its own.
-    /// A template that fails must not keep a message from being sent: it goes out in built-in words,
-    /// and the ledger says why.
+    /// The configuration's own words, if it has any that can be had, with `escape` over what fills
+    /// their holes. A template that fails must not keep a message from being sent: it goes out in
+    /// built-in words, and the ledger says why.
     pub(crate) fn own(
         &self,
         name: &str,
@@ -73,25 +69,104 @@ impl Context {
         message: &Message,
         escape: fn(&str) -> String,
     ) -> Option<String> {
+        self.filled(name, template, message, Escape::With(escape))
+    }
+
+    /// What the ledger should know.
+    pub(crate) fn note(&self, note: &str) {
+        let mut notes = self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        notes.insert(note.to_owned());
+    }
+
+    /// The same with any [`Escape`].
+    pub(crate) fn filled(
+        &self,
+        name: &str,
+        template: Option<&Template>,
+        message: &Message,
+        escape: Escape,
+    ) -> Option<String> {
         let Template(text) = template.filter(|template| !template.0.is_empty())?;
         if !text.contains("{{") {
             return Some(clean(text));
         }
-        let rendered = match &self.render {
-            Some(render) => render(text, message, escape),
-            None => Err("no template engine is at hand".to_owned()),
-        };
-        match rendered {
+        match self.templates.expand(text, &data(message, &self.external_url), escape) {
+            // A title is one line wherever it is shown.
+            Ok(text) if name == "title" => Some(clean(text.trim()).replace('\n', " ")),
             Ok(text) => Some(clean(&text)),
             Err(why) => {
-                let note = format!("built-in words for `{name}`: {}", line(&why, 200));
-                let mut notes =
-                    self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                notes.insert(note);
+                self.note(&format!("built-in words for `{name}`: {}", line(&why, 200)));
                 None
             }
         }
     }
+
+    /// A value of the configuration with the templates in its texts filled; a text that `toJson` makes
+    /// becomes what it describes. `None` if one of them cannot be had.
+    pub(crate) fn deep(&self, name: &str, value: &Value, message: &Message) -> Option<Value> {
+        Some(match value {
+            Value::String(text) if text.contains("{{") => {
+                let template = Template(text.clone());
+                let filled = self.filled(name, Some(&template), message, Escape::Text)?;
+                let whole = if text.contains("toJson") {
+                    serde_json::from_str(&filled)
+                        .ok()
+                        .filter(|value: &Value| value.is_object() || value.is_array())
+                } else {
+                    None
+                };
+                whole.unwrap_or(Value::String(filled))
+            }
+            Value::Array(items) => {
+                items.iter().map(|item| self.deep(name, item, message)).collect::<Option<_>>()?
+            }
+            Value::Object(fields) => {
+                let mut filled = serde_json::Map::new();
+                for (key, value) in fields {
+                    let key = self.one_line(name, key, message);
+                    filled.insert(key, self.deep(name, value, message)?);
+                }
+                Value::Object(filled)
+            }
+            other => other.clone(),
+        })
+    }
+
+    /// One line of the configuration that may hold a template; empty if it cannot be had.
+    pub(crate) fn one_line(&self, name: &str, text: &str, message: &Message) -> String {
+        if !text.contains("{{") {
+            return text.to_owned();
+        }
+        let template = Template(text.to_owned());
+        let filled = self.filled(name, Some(&template), message, Escape::Text);
+        filled.map(|text| line(&text, 900)).unwrap_or_default()
+    }
+}
+
+/// What templates see of a message. It depends on the message alone, so that a repeated attempt says
+/// the same.
+#[must_use]
+pub fn data(message: &Message, external_url: &str) -> Data {
+    Data { zones: Some(zone), ..Data::of(message, external_url) }
+}
+
+/// What the clocks of a place show, by the system's own tables.
+fn zone(name: &str, time: Time) -> Option<Zone> {
+    if name.len() > 64 {
+        return None;
+    }
+    let zone = match name {
+        "Local" => jiff::tz::TimeZone::try_system().ok()?,
+        name => jiff::tz::TimeZone::get(name).ok()?,
+    };
+    let info = zone.to_offset_info(jiff::Timestamp::from_millisecond(time.0).ok()?);
+    Some(Zone { seconds: info.offset().seconds(), name: info.abbreviation().to_owned() })
+}
+
+/// An address that a click may follow: that of a page.
+pub(crate) fn page_address(address: String) -> Option<String> {
+    let page = address.starts_with("http://") || address.starts_with("https://");
+    (page && !address.contains(char::is_whitespace)).then_some(address)
 }
 
 pub(crate) fn status(status: MessageStatus) -> &'static str {

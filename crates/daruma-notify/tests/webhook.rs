@@ -318,10 +318,6 @@ fn a_configuration_that_cannot_work_is_refused_with_a_sentence() {
         ("email_configs: [{to: '', smarthost: 'm:25'}]", "addresses"),
         ("email_configs: [{to: a@example.org, smarthost: 'm:25', auth_username: u}]", "together"),
         (
-            "email_configs: [{to: a@example.org, smarthost: 'm:25', html: '{{ x }}'}]",
-            "leave them out",
-        ),
-        (
             "email_configs: [{to: a@example.org, smarthost: 'm:25', html: '', text: ''}]",
             "nothing would",
         ),

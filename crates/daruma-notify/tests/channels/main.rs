@@ -7,6 +7,7 @@ mod exec;
 mod secrets;
 mod server;
 mod stand_ins;
+mod templates;
 mod vendors;
 mod web_push;
 
