@@ -469,3 +469,49 @@ fn date(message: &Message) -> SystemTime {
     let millis = message.created.0.clamp(0, 253_402_300_799_000);
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis.unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial_message;
+
+    fn mail(extra: &str) -> String {
+        let yaml = format!("{{to: a@example.org, smarthost: 'm:25', {extra}}}");
+        let config: EmailConfig = serde_saphyr::from_str(&yaml).expect(&yaml);
+        let templates = std::sync::Arc::new(daruma_template::Templates::built_in());
+        let url = "https://daruma.example.org".to_owned();
+        let context = Context { templates, external_url: url, ..Context::default() };
+        let open = config.open(&context).unwrap();
+        let mut message =
+            trial_message("ops/email[0]", MessageStatus::Firing, daruma_model::Time(0));
+        message.title = "disk <b>full</b>".to_owned();
+        let Request::Mail { bytes, .. } = open.notifier.request(&message, To::default()) else {
+            panic!("no mail")
+        };
+        // Quoted-printable, undone as far as it matters here.
+        String::from_utf8(bytes).unwrap().replace("=\r\n", "").replace("=3D", "=")
+    }
+
+    #[test]
+    fn a_mail_is_a_page_of_its_own_unless_the_configuration_has_words() {
+        let page = mail("");
+        assert!(page.contains("<h1 style=") && page.contains("disk &lt;b&gt;full"), "{page}");
+        assert!(page.contains("href=\"https://daruma.example.org/incident/0\""), "{page}");
+        assert!(!page.contains("<img") && !page.contains("<link"), "nothing from elsewhere");
+        let own = mail(
+            "html: '<p title=\"{{ .Title }}\">mine</p>', text: 'is {{ .Status }}', \
+             headers: {Subject: '[{{ .Status | toUpper }}] {{ .Receiver }}', X-Own: plain}",
+        );
+        for part in [
+            "Subject: [FIRING] ops\r\n",
+            "X-Own: plain\r\n",
+            "is firing",
+            "<p title=\"disk &lt;b&gt;full&lt;/b&gt;\">mine</p>",
+        ] {
+            assert!(own.contains(part), "{part}: {own}");
+        }
+        let failing = mail("html: '<p {{ .Title }}>', text: '{{ .Nope }}'");
+        assert!(failing.contains("<h2>disk &lt;b&gt;full&lt;/b&gt;</h2>"), "{failing}");
+        assert!(!mail("html: ''").contains("text/html"));
+    }
+}

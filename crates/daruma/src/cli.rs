@@ -91,6 +91,9 @@ enum Verb {
         /// The runbook's name
         runbook: String,
     },
+    /// Templates of notifications
+    #[command(subcommand)]
+    Template(crate::templates::TemplateVerb),
     /// The durable record of everything
     #[command(subcommand)]
     Journal(JournalVerb),
@@ -251,6 +254,7 @@ pub fn main() -> ExitCode {
         Verb::Run(places) => crate::run::main(&places),
         Verb::Check(places) => crate::config::check_command(&places, &client, style),
         Verb::Test(verb) => crate::testing::main(&verb, style),
+        Verb::Template(verb) if !verb.asks() => verb.run(None, style),
         Verb::Journal(verb) => crate::offline::journal(&verb, style),
         Verb::Demo { listen, once } => crate::demo::main(listen, once),
         Verb::DemoVictim { arguments } => crate::demo::victim(&arguments),
@@ -291,6 +295,7 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
             Ok(NOTHING)
         };
         match verb {
+            Verb::Template(verb) => verb.run(Some(&view().await?), style),
             Verb::Status => Ok(status(style, &view().await?)),
             Verb::Incident(IncidentVerb::Ls { all, .. }) => {
                 Ok(incidents(style, &view().await?, all))

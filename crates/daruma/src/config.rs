@@ -47,6 +47,8 @@ struct NotifySection {
     receivers: Vec<daruma_notify::ReceiverConfig>,
     /// Where people find the pages, for links in messages.
     external_url: String,
+    /// Files of templates that receivers may ask for, as globs; relative to this file.
+    templates: Vec<String>,
 }
 
 impl Default for NotifySection {
@@ -56,6 +58,7 @@ impl Default for NotifySection {
             routes: Vec::new(),
             receivers: Vec::new(),
             external_url: String::new(),
+            templates: Vec::new(),
         }
     }
 }
@@ -307,8 +310,15 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let registry =
         Registry::new(policy.recover.actions.clone()).map_err(|error| one(error.to_string()))?;
     warnings.extend(registry.warnings());
+    let (templates, more) = crate::templates::load(&base, &file.notify.templates)?;
+    warnings.extend(more);
+    let problems = file.notify.receivers.iter();
+    if let Some(problem) = problems.flat_map(|r| r.template_problems(&templates)).next() {
+        return Err(one(problem.to_string()));
+    }
     let sender = daruma_notify::Sender::new(file.notify.receivers, std::sync::Arc::clone(clock))
         .map_err(|error| one(error.to_string()))?
+        .with_templates(templates)
         .with_external_url(&file.notify.external_url);
     let mut server = file.server;
     if let Some(listen) = places.listen {

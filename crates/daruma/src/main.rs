@@ -21,6 +21,7 @@ mod prometheus;
 mod records;
 mod run;
 mod signals;
+mod templates;
 mod testing;
 
 fn main() -> std::process::ExitCode {
