@@ -88,6 +88,16 @@ pub(crate) fn outbox_wake(state: &State, waiting: &BTreeSet<u64>) -> Option<Time
 /// Names of the receivers that are told of this alert.
 pub(crate) fn receivers(state: &State, alert: &Alert) -> Vec<String> {
     let labels = &alert.finding.labels;
+    if let Some(routing) = &state.policy.notify.routing {
+        let mut told: Vec<String> = Vec::new();
+        for node in routing.matching(labels) {
+            let name = &routing.nodes[node].receiver;
+            if !told.contains(name) {
+                told.push(name.clone());
+            }
+        }
+        return told;
+    }
     let all = || state.policy.notify.receivers.iter().map(|r| r.name.clone()).collect();
     match state.policy.notify.routes.iter().find(|route| route.matchers.matches(labels)) {
         Some(route) => route.receivers.clone(),

@@ -185,6 +185,10 @@ impl Context {
 pub(crate) trait Channel: Send + Sync {
     /// Whether it is told the end.
     fn send_resolved(&self) -> bool;
+    /// Why it can never send, if so; fit for the ledger.
+    fn never(&self) -> Option<&str> {
+        None
+    }
     /// Reads its files and makes ready for one attempt; the reason why not is fit for the ledger.
     fn open(&self, context: &Context) -> Result<Open, String>;
 }
@@ -247,6 +251,9 @@ macro_rules! channels {
             /// The first message waits this long while a recovery is under way.
             #[serde(default)]
             pub heal_first: Span,
+            /// What is configured elsewhere and has no channel; never read from here.
+            #[serde(skip)]
+            pub unserved: Vec<crate::Unserved>,
         }
 
         impl ReceiverConfig {
@@ -255,7 +262,22 @@ macro_rules! channels {
                 $(for (at, config) in self.$key.into_iter().enumerate() {
                     all.push((format!("{}/{}[{at}]", self.name, $kind), Box::new(config)));
                 })*
+                for place in self.unserved {
+                    all.push((format!("{}/{}", self.name, place.name), Box::new(place)));
+                }
                 all
+            }
+
+            /// One with a name and nothing else.
+            #[must_use]
+            pub fn named(name: &str) -> ReceiverConfig {
+                ReceiverConfig {
+                    name: name.to_owned(),
+                    $($key: Vec::new(),)*
+                    min_level: ReceiverConfig::min_level_default(),
+                    heal_first: Span::ZERO,
+                    unserved: Vec::new(),
+                }
             }
         }
     };

@@ -134,7 +134,8 @@ impl Sender {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut all = Vec::new();
-        for (name, channel) in &self.channels {
+        // Whoever made a place that never sends has said so, with its line.
+        for (name, channel) in self.channels.iter().filter(|(_, it)| it.never().is_none()) {
             let context = self.context_at((self.clock)());
             match channel.open(&context) {
                 Err(why) => all.push(format!("{name}: {why}")),
@@ -211,6 +212,9 @@ impl Sender {
         if message.status == MessageStatus::Resolved && !channel.send_resolved() {
             let words = "not sent: `send_resolved` is false for this channel".to_owned();
             return Outcome::of(AttemptOutcome::Accepted, words);
+        }
+        if let Some(why) = channel.never() {
+            return Outcome::of(AttemptOutcome::Rejected, line(why, 500));
         }
         let context = self.context_at(now);
         let mut open = match channel.open(&context) {

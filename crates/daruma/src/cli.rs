@@ -47,7 +47,7 @@ pub struct Places {
     /// A prometheus.yml whose scrape_configs and rule_files are taken over
     #[arg(long, value_name = "FILE")]
     pub prometheus_config: Option<PathBuf>,
-    /// An alertmanager.yml (not read yet: refused with a word)
+    /// An alertmanager.yml whose routes, receivers, inhibition and time intervals are taken over
     #[arg(long, value_name = "FILE")]
     pub alertmanager_config: Option<PathBuf>,
 }
@@ -74,6 +74,9 @@ enum Verb {
     /// Mute notifications
     #[command(subcommand)]
     Silence(SilenceVerb),
+    /// Who is told of an alert, and why
+    #[command(subcommand)]
+    Route(crate::route::RouteVerb),
     /// Keep recovery off, e.g. in a deploy: daruma hold service=web --ttl 15m -- ./deploy.sh
     #[command(args_conflicts_with_subcommands = true)]
     Hold(HoldVerb),
@@ -256,6 +259,7 @@ pub fn main() -> ExitCode {
         Verb::Test(verb) => crate::testing::main(&verb, style),
         Verb::Template(verb) if !verb.asks() => verb.run(None, style),
         Verb::Journal(verb) => crate::offline::journal(&verb, style),
+        Verb::Route(verb) => crate::route::main(verb, &client, style),
         Verb::Demo { listen, once } => crate::demo::main(listen, once),
         Verb::DemoVictim { arguments } => crate::demo::victim(&arguments),
         Verb::Incident(IncidentVerb::Ls { all, data: Some(data) }) => {
@@ -370,6 +374,7 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
             | Verb::Check(_)
             | Verb::Test(_)
             | Verb::Journal(_)
+            | Verb::Route(_)
             | Verb::Demo { .. }
             | Verb::DemoVictim { .. } => Ok(FAILED),
         }

@@ -12,6 +12,7 @@ use daruma_recover::Registry;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::alertmanager::Node;
 use crate::cli::{NOTHING, Places, SOMETHING};
 use crate::client::Client;
 use crate::print::{self, Style};
@@ -49,6 +50,14 @@ struct NotifySection {
     external_url: String,
     /// Files of templates that receivers may ask for, as globs; relative to this file.
     templates: Vec<String>,
+    /// An alertmanager.yml, relative to this file, whose routes, receivers and intervals are taken over.
+    alertmanager_config: Option<PathBuf>,
+    /// A tree of routes as Alertmanager has it, instead of `routes`.
+    route: Option<Node>,
+    /// Which alerts keep which others quiet, as Alertmanager has it; needs `route`.
+    inhibit_rules: Option<Node>,
+    /// Intervals by name, as Alertmanager has it; for `route`.
+    time_intervals: Option<Node>,
 }
 
 impl Default for NotifySection {
@@ -59,6 +68,10 @@ impl Default for NotifySection {
             receivers: Vec::new(),
             external_url: String::new(),
             templates: Vec::new(),
+            alertmanager_config: None,
+            route: None,
+            inhibit_rules: None,
+            time_intervals: None,
         }
     }
 }
@@ -104,6 +117,12 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The rules as written, for a closer look.
     pub ruleset: Ruleset,
+    /// Templates of messages: the built-in ones, and those of the Alertmanager configuration.
+    #[allow(dead_code, reason = "whoever fills messages takes them from here")]
+    pub templates: daruma_template::Templates,
+    /// The Alertmanager configuration as it may be shown, without secrets; empty if there is none.
+    #[allow(dead_code, reason = "Alertmanager's API shows it")]
+    pub original: String,
 }
 
 /// Reads YAML into `T`.
@@ -129,7 +148,8 @@ pub fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, ConfigEr
     })
 }
 
-fn unknown(field: &str, expected: &[&'static str]) -> String {
+/// What is said of an unknown key.
+pub fn unknown(field: &str, expected: &[&'static str]) -> String {
     let near = expected
         .iter()
         .map(|known| (strsim::damerau_levenshtein(field, known), known))
@@ -199,20 +219,11 @@ pub fn read(file: &Path) -> Result<String, ConfigError> {
 pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<ConfigError>> {
     let path = places.config.clone().unwrap_or_else(|| PathBuf::from("(defaults)"));
     let one = |said: String| vec![ConfigError { file: path.clone(), place: None, said }];
-    if let Some(other) = &places.alertmanager_config {
-        return Err(vec![ConfigError {
-            file: other.clone(),
-            place: None,
-            said: "an alertmanager.yml is not taken over yet; put its receivers under `notify.receivers`, \
-                   where webhook_configs and email_configs have the same form"
-                .to_owned(),
-        }]);
-    }
     let text = match &places.config {
         Some(file) => read(file).map_err(|error| vec![error])?,
         None => String::new(),
     };
-    let file: File = parse(&path, &text).map_err(|error| vec![error])?;
+    let mut file: File = parse(&path, &text).map_err(|error| vec![error])?;
     let defaults: File = parse(Path::new("(defaults)"), DEFAULTS).map_err(|error| vec![error])?;
     let mut warnings = Vec::new();
 
@@ -284,9 +295,35 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
             (info.rule.clone(), policy)
         })
         .collect();
-    let receivers = file
-        .notify
-        .receivers
+    let taken = alertmanager(places, &path, &file.notify)?;
+    let mut routing = None;
+    let (mut templates, mut original) = (daruma_template::Templates::built_in(), String::new());
+    let mut configured = std::mem::take(&mut file.notify.receivers);
+    if let Some(taken) = taken {
+        warnings.extend(taken.warnings);
+        configured.extend(taken.receivers);
+        routing = Some(taken.routing);
+        (templates, original) = (taken.templates, taken.original);
+    }
+    let tree = [
+        ("route", file.notify.route.take()),
+        ("inhibit_rules", file.notify.inhibit_rules.take()),
+        ("time_intervals", file.notify.time_intervals.take()),
+    ];
+    if tree.iter().any(|(_, node)| node.is_some()) {
+        if routing.is_some() || !file.notify.routes.is_empty() {
+            return Err(one(
+                "`notify.route` stands alone, without `notify.routes` and without an Alertmanager \
+                 configuration: only one of them can decide who is told"
+                    .to_owned(),
+            ));
+        }
+        let names = configured.iter().map(|receiver| receiver.name.clone()).collect();
+        let (own, said) = crate::alertmanager::own_routing(&path, &text, tree, &names)?;
+        warnings.extend(said);
+        routing = Some(own);
+    }
+    let receivers = configured
         .iter()
         .map(|receiver| ReceiverPolicy {
             name: receiver.name.clone(),
@@ -302,7 +339,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
             group_wait: file.notify.group_wait,
             routes: file.notify.routes,
             receivers,
-            routing: None,
+            routing,
         },
     };
     policy.validate().map_err(|error| one(error.to_string()))?;
@@ -310,13 +347,13 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let registry =
         Registry::new(policy.recover.actions.clone()).map_err(|error| one(error.to_string()))?;
     warnings.extend(registry.warnings());
-    let (templates, more) = crate::templates::load(&base, &file.notify.templates)?;
+    let (templates, more) = crate::templates::load(templates, &base, &file.notify.templates)?;
     warnings.extend(more);
-    let problems = file.notify.receivers.iter();
+    let problems = configured.iter();
     if let Some(problem) = problems.flat_map(|r| r.template_problems(&templates)).next() {
         return Err(one(problem.to_string()));
     }
-    let sender = daruma_notify::Sender::new(file.notify.receivers, std::sync::Arc::clone(clock))
+    let sender = daruma_notify::Sender::new(configured, std::sync::Arc::clone(clock))
         .map_err(|error| one(error.to_string()))?
         .with_templates(templates)
         .with_external_url(&file.notify.external_url);
@@ -328,7 +365,42 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     warnings.extend(sender.warnings());
     warnings.extend(unmatched(&policy, &detector));
     let store = file.store;
-    Ok(Loaded { collect, detector, policy, registry, sender, store, server, warnings, ruleset })
+    Ok(Loaded {
+        collect,
+        detector,
+        policy,
+        registry,
+        sender,
+        store,
+        server,
+        warnings,
+        ruleset,
+        templates,
+        original,
+    })
+}
+
+/// The Alertmanager configuration that is named on the command line or in `daruma.yaml`, if one is.
+fn alertmanager(
+    places: &Places,
+    path: &Path,
+    notify: &NotifySection,
+) -> Result<Option<crate::alertmanager::Loaded>, Vec<ConfigError>> {
+    let named = notify.alertmanager_config.as_ref();
+    let named = named.map(|file| path.parent().unwrap_or(Path::new("")).join(file));
+    let Some(file) = places.alertmanager_config.clone().or(named) else { return Ok(None) };
+    if !notify.routes.is_empty() {
+        return Err(vec![ConfigError {
+            file: path.to_owned(),
+            place: None,
+            said: format!(
+                "`notify.routes` and the routes of {} cannot both decide who is told: leave one of \
+                 them out",
+                file.display()
+            ),
+        }]);
+    }
+    crate::alertmanager::load(&file).map(Some)
 }
 
 /// Expressions under `recover` are PromQL: refused at load, not at three in the morning.

@@ -3,6 +3,7 @@
 //! This crate wires the stages together: configuration, the run loop, the command line. It decides
 //! nothing about alerts or recoveries itself.
 
+mod alertmanager;
 mod api;
 mod check_rules;
 mod cli;
@@ -19,6 +20,7 @@ mod performers;
 mod print;
 mod prometheus;
 mod records;
+mod route;
 mod run;
 mod signals;
 mod templates;

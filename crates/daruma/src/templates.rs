@@ -15,13 +15,16 @@ use crate::print::{self, Style};
 /// Files of templates at most.
 const FILES_MAX: usize = 1000;
 
-/// The built-in templates with those of all files that fit `globs` over them, relative to `base`; and
-/// what will work but is probably not meant.
+/// `templates` with those of all files that fit `globs` over them, relative to `base`; and what will
+/// work but is probably not meant.
 ///
 /// # Errors
 /// Every file that cannot be read or is no file of templates, with line and column.
-pub fn load(base: &Path, globs: &[String]) -> Result<(Templates, Vec<String>), Vec<ConfigError>> {
-    let mut templates = Templates::built_in();
+pub fn load(
+    mut templates: Templates,
+    base: &Path,
+    globs: &[String],
+) -> Result<(Templates, Vec<String>), Vec<ConfigError>> {
     let (mut warnings, mut errors) = (Vec::new(), Vec::new());
     for glob in globs {
         let found = crate::glob::expand(base, glob, FILES_MAX);
@@ -102,7 +105,7 @@ impl TemplateVerb {
     /// The templates, the message or the result cannot be had.
     pub fn run(&self, view: Option<&View>, style: Style) -> Result<u8, String> {
         let TemplateVerb::Render(render) = self;
-        let (templates, warnings) = load(Path::new(""), &render.globs).map_err(|errors| {
+        let (templates, warnings) = load(Templates::built_in(), Path::new(""), &render.globs).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             errors.join("\n")
         })?;

@@ -98,6 +98,16 @@ impl TryFrom<TimeRangeText> for TimeRange {
     type Error = String;
 
     fn try_from(text: TimeRangeText) -> Result<TimeRange, String> {
+        TimeRange::read(&text.start_time, &text.end_time)
+    }
+}
+
+impl TimeRange {
+    /// From two texts such as `09:00` and `24:00`.
+    ///
+    /// # Errors
+    /// One of them is not a time, or the end is not after the start.
+    pub fn read(start_time: &str, end_time: &str) -> Result<TimeRange, String> {
         let minutes = |text: &str| {
             let digits = text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit() || b == b':');
             let (hours, minutes) = text.split_once(':').filter(|_| digits)?;
@@ -110,11 +120,11 @@ impl TryFrom<TimeRangeText> for TimeRange {
             minutes(text)
                 .ok_or_else(|| format!("`{found}` is not a time; write one from 00:00 to 24:00"))
         };
-        let (start, end) = (read(&text.start_time)?, read(&text.end_time)?);
+        let (start, end) = (read(start_time)?, read(end_time)?);
         if start >= end {
             return Err(format!(
-                "`end_time` {} is not after `start_time` {}; a time over midnight is written as two",
-                text.end_time, text.start_time
+                "`end_time` {end_time} is not after `start_time` {start_time}; a time over midnight \
+                 is written as two"
             ));
         }
         Ok(TimeRange { start, end })
