@@ -119,7 +119,6 @@ pub fn facts(now: Time, places: &Places, loaded: &Loaded) -> Known {
         flags.extend(value.map(|value| (name.to_owned(), value)));
     }
     let facts = Facts {
-        notify_config: String::new(),
         started: now,
         flags,
         retention: loaded.store.retention.to_string(),
@@ -140,7 +139,9 @@ pub fn loaded(known: &Known, now: Time, places: &Places, loaded: &Loaded) {
     };
     let targets = loaded.collect.scrape.iter().flat_map(targets).collect();
     let mut facts = known.write().unwrap_or_else(PoisonError::into_inner);
-    *facts = Facts { loaded: now, loaded_well: true, config, targets, ..facts.clone() };
+    let notify_config = loaded.original.clone();
+    *facts =
+        Facts { loaded: now, loaded_well: true, config, notify_config, targets, ..facts.clone() };
 }
 
 /// A configuration was refused; the running one stays.

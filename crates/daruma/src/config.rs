@@ -121,7 +121,6 @@ pub struct Loaded {
     #[allow(dead_code, reason = "whoever fills messages takes them from here")]
     pub templates: daruma_template::Templates,
     /// The Alertmanager configuration as it may be shown, without secrets; empty if there is none.
-    #[allow(dead_code, reason = "Alertmanager's API shows it")]
     pub original: String,
 }
 

@@ -105,6 +105,9 @@ fn a_bad_file_is_refused_with_its_place_and_a_reload_of_one_changes_nothing() {
     assert!(status != 200 && said.contains("test11"), "{status} {said}");
     written(dir.path(), "alertmanager.yml", FILE);
     until("the good file is taken", || (reload().0 == 200).then_some(()));
+    let shown: serde_json::Value = serde_json::from_str(&daruma.get("/api/v2/status").1).unwrap();
+    let shown = shown["config"]["original"].as_str().unwrap();
+    assert!(shown.contains("slack_api_url: <secret>") && !shown.contains("hunter2"), "{shown}");
     let log = daruma.said.lock().unwrap().join("\n");
     assert!(!log.contains("hunter2"), "{log}");
 }
