@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use daruma_alert::{NotifyPolicy, Policy, ReceiverPolicy, RecoverConfig, Route, RulePolicy};
 use daruma_detect::{DetectConfig, Detector, NameScheme, RuleFile, RuleGroups, Ruleset};
-use daruma_model::Span;
+use daruma_model::{Level, Span};
+use daruma_notify::ReceiverConfig;
 use daruma_recover::Registry;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -45,7 +46,7 @@ struct NotifySection {
     /// The first fitting route names the receivers; without one, all are told.
     routes: Vec<Route>,
     /// Who can be told.
-    receivers: Vec<daruma_notify::ReceiverConfig>,
+    receivers: Vec<ReceiverConfig>,
     /// Where people find the pages, for links in messages.
     external_url: String,
     /// Files of templates that receivers may ask for, as globs; relative to this file.
@@ -117,9 +118,6 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The rules as written, for a closer look.
     pub ruleset: Ruleset,
-    /// Templates of messages: the built-in ones, and those of the Alertmanager configuration.
-    #[allow(dead_code, reason = "whoever fills messages takes them from here")]
-    pub templates: daruma_template::Templates,
     /// The Alertmanager configuration as it may be shown, without secrets; empty if there is none.
     pub original: String,
 }
@@ -298,9 +296,14 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let mut routing = None;
     let (mut templates, mut original) = (daruma_template::Templates::built_in(), String::new());
     let mut configured = std::mem::take(&mut file.notify.receivers);
+    let own = configured.len();
     if let Some(taken) = taken {
         warnings.extend(taken.warnings);
-        configured.extend(taken.receivers);
+        // Alertmanager has no levels: its tree alone decides who is told.
+        configured.extend(taken.receivers.into_iter().map(|receiver| {
+            let receiver = receiver.with_alertmanager_defaults();
+            ReceiverConfig { min_level: Level::Info, ..receiver }
+        }));
         routing = Some(taken.routing);
         (templates, original) = (taken.templates, taken.original);
     }
@@ -318,9 +321,9 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
             ));
         }
         let names = configured.iter().map(|receiver| receiver.name.clone()).collect();
-        let (own, said) = crate::alertmanager::own_routing(&path, &text, tree, &names)?;
+        let (tree, said) = crate::alertmanager::own_routing(&path, &text, tree, &names)?;
         warnings.extend(said);
-        routing = Some(own);
+        routing = Some(tree);
     }
     let receivers = configured
         .iter()
@@ -348,9 +351,15 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     warnings.extend(registry.warnings());
     let (templates, more) = crate::templates::load(templates, &base, &file.notify.templates)?;
     warnings.extend(more);
-    let problems = configured.iter();
-    if let Some(problem) = problems.flat_map(|r| r.template_problems(&templates)).next() {
-        return Err(one(problem.to_string()));
+    for (at, receiver) in configured.iter().enumerate() {
+        for problem in receiver.template_problems(&templates) {
+            // A file that Alertmanager takes is taken: the message is then told in Daruma's own words.
+            if at >= own {
+                warnings.push(problem.to_string());
+            } else {
+                return Err(one(problem.to_string()));
+            }
+        }
     }
     let sender = daruma_notify::Sender::new(configured, std::sync::Arc::clone(clock))
         .map_err(|error| one(error.to_string()))?
@@ -374,7 +383,6 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
         server,
         warnings,
         ruleset,
-        templates,
         original,
     })
 }

@@ -105,10 +105,11 @@ impl TemplateVerb {
     /// The templates, the message or the result cannot be had.
     pub fn run(&self, view: Option<&View>, style: Style) -> Result<u8, String> {
         let TemplateVerb::Render(render) = self;
-        let (templates, warnings) = load(Templates::built_in(), Path::new(""), &render.globs).map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            errors.join("\n")
-        })?;
+        let (templates, warnings) = load(Templates::built_in(), Path::new(""), &render.globs)
+            .map_err(|errors| {
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                errors.join("\n")
+            })?;
         for warning in warnings {
             crate::log::warning(&warning);
         }
@@ -174,13 +175,13 @@ mod tests {
             "{{ define \"x\" }}b{{ end }}\n{{ define \"y\" }}{{ template \"z\" }}{{ end }}",
         );
         let globs = ["*.tmpl".to_owned(), "nothing/*.tmpl".to_owned()];
-        let (templates, warnings) = load(folder.path(), &globs).unwrap();
+        let (templates, warnings) = load(Templates::built_in(), folder.path(), &globs).unwrap();
         let got = templates.expand("{{ template \"x\" . }}", &Data::default(), Escape::Text);
         assert_eq!(got.unwrap(), "b");
         assert!(warnings[0].contains("no file fits nothing"), "{warnings:?}");
         assert!(warnings[1].ends_with("b.tmpl:2:17: template \"z\" not defined"), "{warnings:?}");
         put("c.tmpl", "{{ define \"x\" }}\n{{ nosuch }}{{ end }}");
-        let errors = load(folder.path(), &globs).unwrap_err();
+        let errors = load(Templates::built_in(), folder.path(), &globs).unwrap_err();
         let said = errors[0].to_string();
         assert!(said.contains("c.tmpl:2:4:") && said.contains("\"nosuch\" not defined"), "{said}");
     }
