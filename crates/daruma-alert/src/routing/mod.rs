@@ -6,14 +6,9 @@
 //!   so that a replay answers as the day itself did;
 //! - the root takes whatever no branch takes: an alert without a receiver does not exist.
 
-mod interval;
+use std::collections::BTreeMap;
 
-pub use interval::{
-    DayRange, Location, MonthRange, TimeInterval, TimeRange, WeekdayRange, YearRange,
-};
-
-use std::collections::{BTreeMap, BTreeSet};
-
+use daruma_model::interval::{TimeInterval, next_change};
 use daruma_model::{Labels, Matcher, Matchers, Span, Time};
 use serde::{Deserialize, Serialize};
 
@@ -250,23 +245,7 @@ impl Routing {
             .flatten()
             .collect();
         let before = self.closed(node, now).is_some();
-        if used.is_empty() {
-            return None;
-        }
-        // A day's edges may lie far after it (where the clock is set next) or before those of the day
-        // before (in a place further east): what is looked at is what no later day can precede.
-        let mut edges = BTreeSet::new();
-        for day in 0..400 {
-            edges.extend(used.iter().flat_map(|interval| interval.edges(now, day)));
-            let complete = now + Span::secs(i64::from(day) * 86_400 - 7_200);
-            while let Some(edge) = edges.first().copied().filter(|edge| *edge <= complete) {
-                edges.pop_first();
-                if edge > now && self.closed(node, edge).is_some() != before {
-                    return Some(edge);
-                }
-            }
-        }
-        None
+        next_change(&used, now, before, |at| self.closed(node, at).is_some())
     }
 
     /// Everything in it that cannot work, in words for the person who wrote it.

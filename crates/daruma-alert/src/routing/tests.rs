@@ -1,3 +1,6 @@
+use daruma_model::interval::{
+    DayRange, Location, MonthRange, TimeInterval, WeekdayRange, YearRange,
+};
 use daruma_model::{Labels, Span, Time};
 use proptest::prelude::*;
 

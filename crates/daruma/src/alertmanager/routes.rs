@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use daruma_alert::routing::{
-    DEPTH_MAX, GroupBy, InhibitRule, Location, NODES_MAX, Node as Branch, Routing, TimeInterval,
-    TimeRange,
-};
+use daruma_alert::routing::{DEPTH_MAX, GroupBy, InhibitRule, NODES_MAX, Node as Branch, Routing};
+use daruma_model::interval::{Location, TimeInterval, TimeRange};
 use daruma_model::{MatchOp, Matcher, Matchers, Span};
 use serde_json::Value;
 

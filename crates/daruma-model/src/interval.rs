@@ -1,10 +1,11 @@
 //! Time intervals as Alertmanager writes them: fields are ANDed, the entries of one field ORed; times
 //! are half-open up to 24:00, all other ranges closed; negative days count from the end of the month.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use daruma_model::Time;
+use crate::{Span, Time};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan, Zoned};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -77,6 +78,56 @@ impl FromStr for Location {
     }
 }
 
+/// Minutes since midnight of a text such as `08:30`; at most 1440.
+fn minutes(text: &str) -> Result<u16, String> {
+    let read = || {
+        let digits = text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit() || b == b':');
+        let (hours, minutes) = text.split_once(':').filter(|_| digits)?;
+        let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+        let sane = hours < 24 && minutes < 60 || (hours, minutes) == (24, 0);
+        sane.then_some(hours * 60 + minutes)
+    };
+    let found: String = text.chars().take(40).collect();
+    read().ok_or_else(|| format!("`{found}` is not a time; write one from 00:00 to 24:00"))
+}
+
+/// A time of the day, such as `08:30`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TimeOfDay(u16);
+
+impl TryFrom<String> for TimeOfDay {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<TimeOfDay, String> {
+        match minutes(&text)? {
+            1440 => Err("`24:00` is the next day's 00:00".to_owned()),
+            minutes => Ok(TimeOfDay(minutes)),
+        }
+    }
+}
+
+impl From<TimeOfDay> for String {
+    fn from(time: TimeOfDay) -> String {
+        format!("{:02}:{:02}", time.0 / 60, time.0 % 60)
+    }
+}
+
+impl TimeOfDay {
+    /// The first instant after `after` at which the clocks of a place show it; UTC unless said.
+    #[must_use]
+    pub fn next(self, place: Option<&Location>, after: Time) -> Option<Time> {
+        let zone = place.and_then(|at| at.zone.clone()).unwrap_or(TimeZone::UTC);
+        let today = Timestamp::from_millisecond(after.0).ok()?.to_zoned(zone.clone()).date();
+        (0..3).find_map(|days| {
+            let at = today.checked_add(days.days()).ok()?.at(0, 0, 0, 0);
+            let at = at.checked_add(i64::from(self.0).minutes()).ok()?;
+            let at = Time(zone.to_timestamp(at).ok()?.as_millisecond());
+            (at > after).then_some(at)
+        })
+    }
+}
+
 /// From `start_time` up to, and without, `end_time`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "TimeRangeText", into = "TimeRangeText")]
@@ -108,19 +159,7 @@ impl TimeRange {
     /// # Errors
     /// One of them is not a time, or the end is not after the start.
     pub fn read(start_time: &str, end_time: &str) -> Result<TimeRange, String> {
-        let minutes = |text: &str| {
-            let digits = text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit() || b == b':');
-            let (hours, minutes) = text.split_once(':').filter(|_| digits)?;
-            let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
-            let sane = hours < 24 && minutes < 60 || (hours, minutes) == (24, 0);
-            sane.then_some(hours * 60 + minutes)
-        };
-        let read = |text: &str| {
-            let found: String = text.chars().take(40).collect();
-            minutes(text)
-                .ok_or_else(|| format!("`{found}` is not a time; write one from 00:00 to 24:00"))
-        };
-        let (start, end) = (read(start_time)?, read(end_time)?);
+        let (start, end) = (minutes(start_time)?, minutes(end_time)?);
         if start >= end {
             return Err(format!(
                 "`end_time` {end_time} is not after `start_time` {start_time}; a time over midnight \
@@ -343,7 +382,7 @@ impl TimeInterval {
     }
 
     /// The instants of the `after`th day from that of `now` at which it may begin or end.
-    pub(super) fn edges(&self, now: Time, after: i32) -> Vec<Time> {
+    fn edges(&self, now: Time, after: i32) -> Vec<Time> {
         let Some(local) = self.local(now) else { return Vec::new() };
         let Ok(day) = local.date().checked_add(after.days()) else { return Vec::new() };
         let zone = self.zone();
@@ -366,13 +405,14 @@ impl TimeInterval {
     /// # Errors
     /// If the place is not known.
     pub fn settle(&mut self, place: &str) -> Result<(), String> {
-        if self.location.as_ref().is_some_and(|at| at.name == Location::LOCAL) {
-            self.location = Some(place.parse()?);
-        }
-        Ok(())
+        settle(&mut self.location, place)
     }
 
-    pub(super) fn validate(&self) -> Result<(), String> {
+    /// That its place is known.
+    ///
+    /// # Errors
+    /// It is still `Local`.
+    pub fn validate(&self) -> Result<(), String> {
         match &self.location {
             Some(at) if at.zone.is_none() => Err(format!(
                 "the place `{}` of a time interval is not settled; name one such as Europe/Berlin",
@@ -381,4 +421,42 @@ impl TimeInterval {
             _ => Ok(()),
         }
     }
+}
+
+/// Gives `Local` the name of a place.
+///
+/// # Errors
+/// If the place is not known.
+pub fn settle(location: &mut Option<Location>, place: &str) -> Result<(), String> {
+    if location.as_ref().is_some_and(|at| at.name == Location::LOCAL) {
+        *location = Some(place.parse()?);
+    }
+    Ok(())
+}
+
+/// When what depends on `intervals` alone and is `before` now is otherwise, within some 400 days.
+#[must_use]
+pub fn next_change(
+    intervals: &[&TimeInterval],
+    now: Time,
+    before: bool,
+    holds: impl Fn(Time) -> bool,
+) -> Option<Time> {
+    if intervals.is_empty() {
+        return None;
+    }
+    // A day's edges may lie far after it (where the clock is set next) or before those of the day
+    // before (in a place further east): what is looked at is what no later day can precede.
+    let mut edges = BTreeSet::new();
+    for day in 0..400 {
+        edges.extend(intervals.iter().flat_map(|interval| interval.edges(now, day)));
+        let complete = now + Span::secs(i64::from(day) * 86_400 - 7_200);
+        while let Some(edge) = edges.first().copied().filter(|edge| *edge <= complete) {
+            edges.pop_first();
+            if edge > now && holds(edge) != before {
+                return Some(edge);
+            }
+        }
+    }
+    None
 }
