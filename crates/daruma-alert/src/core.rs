@@ -69,6 +69,7 @@ impl Core {
     pub fn step(&mut self, now: Time, event: &Event) -> Vec<Effect> {
         let now = now.max(self.state.now);
         self.state.now = now;
+        self.index.clock(&self.state);
         let mut cx = Cx { state: &mut self.state, index: &mut self.index, now, out: Vec::new() };
         let mut touched = Touched::All;
         match event {
@@ -133,8 +134,17 @@ impl Core {
         let incidents = open.filter_map(|incident| crate::notices::wake(state, incident));
         let outbox = crate::notices::outbox_wake(state, &self.index.waiting);
         let groups = crate::Dispatch::wake(&self.index.dispatch);
+        let digests = state.digests.values().map(|gathered| gathered.due);
+        let unreached = self.index.unreached.first().map(|(at, _)| *at);
+        // At the opening hour it is looked at what waits for it.
+        let busy = !self.index.open.is_empty();
+        let closed = self.index.hours.iter().filter(|(open, _)| !open && busy);
+        let hours = closed.map(|(_, until)| *until).filter(|until| *until < Time::MAX);
         alerts
             .into_iter()
+            .chain(digests)
+            .chain(unreached)
+            .chain(hours)
             .chain(groups)
             .chain(leases)
             .chain(recoveries)
@@ -361,7 +371,8 @@ impl Cx<'_> {
         }
         let spare =
             (state.outbox.len() - self.index.waiting.len()).saturating_sub(crate::state::SENT_MAX);
-        let done = state.outbox.keys().copied().filter(|id| !self.index.waiting.contains(id));
+        let done = state.outbox.values().filter(|out| out.unreached.is_none());
+        let done = done.map(|out| out.message.id).filter(|id| !self.index.waiting.contains(id));
         for id in done.take(spare).collect::<Vec<u64>>() {
             state.outbox.remove(&id);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use daruma_model::Labels;
+use daruma_model::{Labels, Time};
 
 use crate::core::Cx;
 use crate::{Alert, AlertState, EntryKind, Incident, Phase, State};
@@ -33,6 +33,22 @@ pub fn group_of(labels: &Labels) -> String {
     }
 }
 
+/// When what flaps counts as over, if none of its alerts fires: it must be quiet for a while first.
+pub(crate) fn quiet_at(state: &State, incident: &Incident) -> Option<Time> {
+    let flapping = &state.policy.notify.flapping;
+    if incident.posted.is_some() || flapping.times == 0 || incident.times < flapping.times {
+        return None;
+    }
+    let mut last = incident.opened;
+    for alert in incident.alerts.iter().filter_map(|key| state.alerts.get(key)) {
+        if alert.state != AlertState::Resolved {
+            return None;
+        }
+        last = last.max(alert.resolved_at.unwrap_or(last));
+    }
+    Some(last + flapping.within)
+}
+
 impl Cx<'_> {
     /// The incident a firing alert belongs to: the open one it was in before, else that of its own
     /// group, else that of an ill dependency, else a new one.
@@ -43,7 +59,7 @@ impl Cx<'_> {
             .map(|on| format!("service {on}"))
             .collect();
         let now = self.now;
-        let level = alert.level();
+        let level = self.state.policy.notify.level(&alert.finding.labels);
         let open = |wanted: &dyn Fn(&Incident) -> bool| {
             self.index
                 .open
@@ -72,6 +88,17 @@ impl Cx<'_> {
             incident.notify_at = incident.notify_at.or(Some(now + wait));
             return incident.id;
         }
+        let again = |incident: &Incident| {
+            incident.posted.is_none() && (incident.alerts.contains(&alert.key))
+        };
+        if let Some(id) = self.reopened(again) {
+            if let Some(incident) = self.state.incidents.get_mut(&id) {
+                incident.alerts.insert(alert.key.clone());
+                incident.level = incident.level.max(level);
+                incident.notify_at = Some(now + wait);
+            }
+            return id;
+        }
         let id = self.state.next_id();
         let title = match alert.finding.annotations.get("summary") {
             "" => alert.finding.labels.get("alertname"),
@@ -94,10 +121,43 @@ impl Cx<'_> {
             notify_at: Some(now + wait),
             told: BTreeMap::new(),
             posted: None,
+            times: 1,
+            climb: None,
         };
         self.state.incidents.insert(id, incident);
         self.index.open.insert(id);
         id
+    }
+
+    /// Takes up again the newest incident that ended within the time of flapping and is `wanted`: what
+    /// comes and goes is one trouble, with a count.
+    pub(crate) fn reopened(&mut self, wanted: impl Fn(&Incident) -> bool) -> Option<u64> {
+        let now = self.now;
+        let within = self.state.policy.notify.flapping.within;
+        let id = self
+            .state
+            .incidents
+            .values()
+            .rev()
+            .filter(|incident| incident.resolved.is_some_and(|at| now.since(at) < within))
+            .find(|incident| wanted(incident))
+            .map(|incident| incident.id)?;
+        if self.index.open.contains(&id) {
+            return None; // Its end is not told yet.
+        }
+        let incident = self.state.incidents.get_mut(&id)?;
+        incident.resolved = None;
+        incident.times += 1;
+        incident.escalated = None;
+        incident.climb = None;
+        self.state.resolved_total = self.state.resolved_total.saturating_sub(1);
+        if std::mem::take(&mut incident.healed) {
+            self.state.healed_total = self.state.healed_total.saturating_sub(1);
+        }
+        let times = incident.times;
+        incident.say(now, EntryKind::Detected, format!("it is back: {times} times by now"));
+        self.index.open.insert(id);
+        Some(id)
     }
 
     /// Resolves incidents whose alerts are all over and in which nothing is at work any more.
@@ -113,6 +173,7 @@ impl Cx<'_> {
                     self.state.alerts.get(key).is_none_or(|a| a.state == AlertState::Resolved)
                 })
             })
+            .filter(|incident| quiet_at(self.state, incident).is_none_or(|at| at <= self.now))
             .map(|incident| incident.id)
             .filter(|id| {
                 !self.state.recoveries.values().any(|recovery| {

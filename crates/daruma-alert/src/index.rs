@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use daruma_model::interval::next_change;
 use daruma_model::{Labels, Level, Time};
 
 use crate::dispatch::DispatchIndex;
@@ -33,6 +34,10 @@ pub(crate) struct Index {
     pub(crate) own: BTreeMap<Labels, BTreeSet<String>>,
     /// How many silences are at work.
     pub(crate) silenced: usize,
+    /// Firsts of messages whose receiver is not reached yet, and when others are told instead.
+    pub(crate) unreached: BTreeSet<(Time, u64)>,
+    /// Per receiver: whether it is within its hours, and until when that holds.
+    pub(crate) hours: Vec<(bool, Time)>,
     /// Of what was posted.
     pub(crate) dispatch: DispatchIndex,
 }
@@ -51,6 +56,8 @@ impl Index {
         let waiting =
             |out: &&Outgoing| matches!(out.delivery, Delivery::Queued | Delivery::Sending);
         index.waiting = state.outbox.values().filter(waiting).map(|out| out.message.id).collect();
+        index.unreached = unreached(state);
+        index.hours = hours(state);
         index
     }
 
@@ -59,6 +66,28 @@ impl Index {
         self.timers = crate::alerts::timers(state);
         self.runbooks = runbooks(state);
         self.routing = Arc::new(crate::routed::routing(&state.policy.notify));
+        self.unreached = unreached(state);
+        self.hours = hours(state);
+        // Other levels make others ill.
+        self.ill.clear();
+        let notify = &state.policy.notify;
+        for alert in state.alerts.values().filter(|a| a.holds() && !a.service().is_empty()) {
+            if notify.level(&alert.finding.labels) >= Level::Error {
+                *self.ill.entry(alert.service().to_owned()).or_default() += 1;
+            }
+        }
+    }
+
+    /// Looks at the clock where that may have changed something.
+    pub(crate) fn clock(&mut self, state: &State) {
+        if self.hours.iter().any(|(_, until)| *until <= state.now) {
+            self.hours = hours(state);
+        }
+    }
+
+    /// Whether the receiver at this place is within its hours.
+    pub(crate) fn is_open(&self, receiver: usize) -> bool {
+        self.hours.get(receiver).is_none_or(|(open, _)| *open)
     }
 
     pub(crate) fn alert_comes(&mut self, state: &State, alert: &Alert) {
@@ -71,7 +100,7 @@ impl Index {
         }
         if alert.holds() && !alert.service().is_empty() {
             *self.sick.entry(place(alert)).or_default() += 1;
-            if alert.level() >= Level::Error {
+            if state.policy.notify.level(&alert.finding.labels) >= Level::Error {
                 *self.ill.entry(alert.service().to_owned()).or_default() += 1;
             }
         }
@@ -91,11 +120,29 @@ impl Index {
         }
         if alert.holds() && !alert.service().is_empty() {
             one_less(&mut self.sick, place(alert));
-            if alert.level() >= Level::Error {
+            if state.policy.notify.level(&alert.finding.labels) >= Level::Error {
                 one_less(&mut self.ill, alert.service().to_owned());
             }
         }
     }
+}
+
+fn unreached(state: &State) -> BTreeSet<(Time, u64)> {
+    let all = state.outbox.values();
+    all.filter_map(|out| Some((crate::fallback::deadline(state, out)?, out.message.id))).collect()
+}
+
+fn hours(state: &State) -> Vec<(bool, Time)> {
+    let now = state.now;
+    let receivers = state.policy.notify.receivers.iter();
+    receivers
+        .map(|receiver| {
+            let open = receiver.is_open(now);
+            let hours: Vec<_> = receiver.hours.iter().collect();
+            let change = next_change(&hours, now, open, |at| receiver.is_open(at));
+            (open, change.unwrap_or(Time::MAX))
+        })
+        .collect()
 }
 
 fn runbooks(state: &State) -> BTreeMap<String, Arc<Runbook>> {

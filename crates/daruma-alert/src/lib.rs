@@ -12,12 +12,16 @@
 
 mod alerts;
 mod core;
+mod digest;
 mod dispatch;
 mod envelope;
+mod escalation;
 mod event;
+mod fallback;
 mod incidents;
 mod index;
 mod notices;
+mod notify_policy;
 mod policy;
 mod recovery;
 mod routed;
@@ -32,14 +36,16 @@ pub use dispatch::{AlertIn, Dispatch, Group, Listed, Listing, Posted, Told};
 pub use envelope::Blocked;
 pub use event::{Command, Effect, Event, Watch, WatchCheck};
 pub use incidents::group_of;
+pub use notify_policy::{
+    Escalation, EscalationStep, Flapping, LevelRule, NotifyPolicy, ReceiverPolicy, Route,
+};
 pub use policy::{
-    Backoff, CheckConfig, Confirm, Escalate, GlobalLimits, Limits, Mode, NotifyPolicy, Percent,
-    Policy, PolicyError, ProbeConfig, Rate, ReceiverPolicy, RecoverConfig, Route, RulePolicy,
-    Runbook, Service, Step, Verify,
+    Backoff, CheckConfig, Confirm, Escalate, GlobalLimits, Limits, Mode, Percent, Policy,
+    PolicyError, ProbeConfig, Rate, RecoverConfig, RulePolicy, Runbook, Service, Step, Verify,
 };
 pub use recovery::RESTARTED;
 pub use state::{
-    Alert, AlertState, Breaker, Call, Delivery, Entry, EntryKind, Hold, Incident, LooseAct,
-    Outgoing, Phase, Recovery, Role, Silence, State, Vote, Witness,
+    Alert, AlertState, Breaker, Call, Climb, Delivery, Entry, EntryKind, Gathered, GatheredAlert,
+    Hold, Incident, LooseAct, Outgoing, Phase, Recovery, Role, Silence, State, Vote, Witness,
 };
 pub use view::{AlertView, EnvelopeView, IncidentView, RecoveryView, View};

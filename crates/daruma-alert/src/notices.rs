@@ -11,6 +11,7 @@ use daruma_model::{
 };
 
 use crate::core::Cx;
+use crate::escalation::LABEL as ESCALATION;
 use crate::policy::Escalate;
 use crate::{
     Alert, AlertState, Delivery, EntryKind, Incident, Outgoing, Phase, ReceiverPolicy, State,
@@ -24,8 +25,6 @@ const GIVE_UP: Span = Span::hours(24);
 const FAILING_TRIES: u32 = 5;
 /// Attempts kept with a message; the journal has them all.
 const ATTEMPTS_KEPT: usize = 20;
-/// The label that sets a call for help apart from the alert it is about.
-const ESCALATION: &str = "escalation";
 
 /// The pause after the `n`th failed attempt: quick at first, since most outages of a channel are
 /// short, then every minute, then every five.
@@ -53,7 +52,10 @@ pub(crate) fn wake(state: &State, incident: &Incident) -> Option<Time> {
         .filter(|at| *at > state.now)
         .min();
     let acked = incident.acked.as_ref().map(|(_, until)| *until);
-    incident.notify_at.into_iter().chain(first).chain(acked).min()
+    let climb = crate::escalation::wake(state, incident);
+    let quiet = crate::incidents::quiet_at(state, incident);
+    let all = incident.notify_at.into_iter().chain(first).chain(acked).chain(climb).chain(quiet);
+    all.filter(|at| *at > state.now || incident.notify_at == Some(*at)).min()
 }
 
 /// Ids of the messages that may be attempted: per channel only the oldest of an incident, and the
@@ -88,6 +90,10 @@ pub(crate) fn outbox_wake(state: &State, waiting: &BTreeSet<u64>) -> Option<Time
 /// Names of the receivers that are told of this alert.
 pub(crate) fn receivers(state: &State, alert: &Alert) -> Vec<String> {
     let labels = &alert.finding.labels;
+    let everybody = || state.policy.notify.receivers.iter().map(|r| r.name.clone()).collect();
+    if alert.finding.rule == crate::fallback::RULE {
+        return everybody();
+    }
     if let Some(routing) = &state.policy.notify.routing {
         let mut told: Vec<String> = Vec::new();
         for node in routing.matching(labels) {
@@ -98,10 +104,9 @@ pub(crate) fn receivers(state: &State, alert: &Alert) -> Vec<String> {
         }
         return told;
     }
-    let all = || state.policy.notify.receivers.iter().map(|r| r.name.clone()).collect();
     match state.policy.notify.routes.iter().find(|route| route.matchers.matches(labels)) {
         Some(route) => route.receivers.clone(),
-        None => all(),
+        None => everybody(),
     }
 }
 
@@ -123,7 +128,7 @@ pub(crate) fn muted(state: &State, labels: &Labels) -> Option<String> {
         .or_else(|| hold.map(|h| format!("held by {} ({}): {}", h.by, h.matchers, h.comment)))
 }
 
-fn message_alert(alert: &Alert) -> MessageAlert {
+pub(crate) fn message_alert(alert: &Alert) -> MessageAlert {
     let ended = alert.state == AlertState::Resolved;
     MessageAlert {
         labels: alert.finding.labels.clone(),
@@ -139,12 +144,15 @@ impl Cx<'_> {
     /// Puts what must be told into the outbox, and asks for the attempts that are due.
     pub(crate) fn notices(&mut self) {
         let now = self.now;
+        self.fall_back_due();
+        self.tell_digests();
         let over = |id: &u64| self.state.incidents.get(id).is_none_or(|i| i.resolved.is_some());
         let (owed, open): (Vec<u64>, Vec<u64>) = self.index.open.iter().copied().partition(over);
         self.state.calls.retain(|id, _| open.contains(id));
         for id in open {
             self.tell_firing(id);
             self.call(id);
+            let mut ran_out = false;
             if let Some(incident) = self.state.incidents.get_mut(&id) {
                 if incident.notify_at.is_some_and(|at| at <= now) {
                     incident.notify_at = None;
@@ -152,8 +160,13 @@ impl Cx<'_> {
                 if incident.acked.as_ref().is_some_and(|(_, until)| *until <= now) {
                     incident.acked = None;
                     incident.say(now, EntryKind::Person, "the ack ran out");
+                    ran_out = true;
                 }
             }
+            if ran_out {
+                self.climb_on(id);
+            }
+            self.climb(id);
         }
         for id in owed {
             self.tell_end(id);
@@ -162,29 +175,39 @@ impl Cx<'_> {
         self.send_due();
     }
 
+    /// Whether a recovery is at work in an incident and may still help.
+    pub(crate) fn is_healing(&self, id: u64) -> bool {
+        self.state.recoveries.values().any(|recovery| {
+            recovery.incident == id
+                && !matches!(recovery.phase, Phase::Shadow { .. } | Phase::Exhausted { .. })
+        })
+    }
+
     /// Tells every receiver what it has not heard yet.
     fn tell_firing(&mut self, id: u64) {
         let now = self.now;
-        if self.is_routed() {
-            return; // The groups of the routes tell.
-        }
         let Some(incident) = self.state.incidents.get(&id) else { return };
-        if incident.notify_at.is_some_and(|at| at > now) {
+        if incident.notify_at.is_some_and(|at| at > now) || incident.posted.is_some() {
             return;
         }
-        let healing = self.state.recoveries.values().any(|recovery| {
-            recovery.incident == id
-                && !matches!(recovery.phase, Phase::Shadow { .. } | Phase::Exhausted { .. })
-        });
+        let notify = &self.state.policy.notify;
+        let healing = self.is_healing(id);
+        let routed = self.is_routed();
         let firing: Vec<&Alert> = incident
             .alerts
             .iter()
             .filter_map(|key| self.state.alerts.get(key))
             .filter(|alert| alert.state == AlertState::Firing)
+            // Of the rest the groups of the routes tell.
+            .filter(|alert| !routed || is_of_channels(alert))
             .filter(|alert| !is_muted(self.state, &alert.finding.labels))
             .collect();
+        if firing.is_empty() {
+            return;
+        }
         let mut news = Vec::new();
-        for receiver in &self.state.policy.notify.receivers {
+        let mut gathered: Vec<(String, MessageAlert)> = Vec::new();
+        for (at, receiver) in notify.receivers.iter().enumerate() {
             let patient = receiver.heal_first > Span::ZERO
                 && healing
                 && incident.escalated.is_none()
@@ -193,24 +216,56 @@ impl Cx<'_> {
                 continue;
             }
             let told = incident.told.get(&receiver.name);
-            let fresh: Vec<&Alert> = firing
+            let open = self.index.is_open(at);
+            let mut fresh: Vec<(String, MessageAlert)> = Vec::new();
+            for alert in firing
                 .iter()
-                .copied()
-                .filter(|alert| alert.level() >= receiver.min_level)
                 .filter(|alert| told.is_none_or(|told| !told.contains_key(&alert.key)))
                 .filter(|alert| receivers(self.state, alert).contains(&receiver.name))
                 .filter(|alert| !about_itself(alert, receiver))
-                .collect();
+            {
+                let level = notify.level(&alert.finding.labels);
+                if receiver.gathers(level) {
+                    gathered.push((receiver.name.clone(), message_alert(alert)));
+                } else if level >= receiver.min_level
+                    && (open || level >= receiver.always_from)
+                    && !self.is_consequence(alert, level, receiver)
+                {
+                    fresh.push((alert.key.clone(), message_alert(alert)));
+                }
+            }
             if !fresh.is_empty() {
-                let alerts: Vec<(String, MessageAlert)> =
-                    fresh.iter().map(|alert| (alert.key.clone(), message_alert(alert))).collect();
-                news.push((receiver.clone(), alerts));
+                news.push((receiver.clone(), fresh));
             }
         }
         let (title, level) = (incident.title.clone(), incident.level);
+        let title = match incident.times {
+            0 | 1 => title,
+            times => format!("again ({times} times): {title}"),
+        };
+        for (receiver, alert) in gathered {
+            self.gather(&receiver, &alert);
+        }
         for (receiver, alerts) in news {
             self.enqueue(id, &receiver, MessageStatus::Firing, level, &title, alerts);
         }
+    }
+
+    /// Whether the receiver hears of something no less grave that this alert's service depends on: the
+    /// cause is told, and the consequence only if it outlives it.
+    fn is_consequence(&self, alert: &Alert, level: Level, receiver: &ReceiverPolicy) -> bool {
+        let on = crate::incidents::dependencies(self.state, alert.service());
+        if on.is_empty() {
+            return false;
+        }
+        let notify = &self.state.policy.notify;
+        let firing = self.index.firing.iter().filter_map(|key| self.state.alerts.get(key));
+        firing.filter(|cause| cause.holds() && on.contains(cause.service())).any(|cause| {
+            let grave = notify.level(&cause.finding.labels);
+            grave >= level.max(receiver.min_level)
+                && !receiver.gathers(grave)
+                && receivers(self.state, cause).contains(&receiver.name)
+        })
     }
 
     /// Calls for a person, once per incident, also where the incident was told before; a mute only
@@ -273,10 +328,7 @@ impl Cx<'_> {
             let alerts = labels
                 .into_iter()
                 .map(|(key, labels)| {
-                    let alert = self.state.alerts.get(
-                        key.split_once(&format!("\u{1f}{ESCALATION}"))
-                            .map_or(key.as_str(), |(k, _)| k),
-                    );
+                    let alert = self.state.alerts.get(bare(&key));
                     let mut told = match alert {
                         Some(alert) => message_alert(alert),
                         None => MessageAlert {
@@ -298,8 +350,23 @@ impl Cx<'_> {
         }
     }
 
-    fn enqueue(
+    pub(crate) fn enqueue(
         &mut self,
+        id: u64,
+        receiver: &ReceiverPolicy,
+        status: MessageStatus,
+        level: Level,
+        title: &str,
+        alerts: Vec<(String, MessageAlert)>,
+    ) {
+        self.enqueue_for(0, id, receiver, status, level, title, alerts);
+    }
+
+    /// `first` is the message instead of which this one is told, or 0.
+    #[allow(clippy::too_many_arguments)] // A message has so many parts.
+    pub(crate) fn enqueue_for(
+        &mut self,
+        mut first: u64,
         id: u64,
         receiver: &ReceiverPolicy,
         status: MessageStatus,
@@ -321,6 +388,7 @@ impl Cx<'_> {
         let shared = shared_labels(alerts.iter().map(|(_, alert)| &alert.labels));
         let alerts: Vec<MessageAlert> =
             alerts.into_iter().take(ALERTS_PER_MESSAGE).map(|(_, alert)| alert).collect();
+        let own = first == 0;
         for (channel, send_resolved) in &receiver.channels {
             if status == MessageStatus::Resolved && !send_resolved {
                 continue;
@@ -341,16 +409,61 @@ impl Cx<'_> {
                 alerts: alerts.clone(),
                 created: now,
             };
-            let out = Outgoing {
-                delivery: Delivery::Queued,
-                tries: 0,
-                next_at: now,
-                attempts: std::collections::VecDeque::new(),
-                message,
-            };
-            self.index.waiting.insert(out.message.id);
-            self.state.outbox.insert(out.message.id, out);
+            if first == 0 && status == MessageStatus::Firing {
+                first = message.id;
+            }
+            self.put_out(message, first);
         }
+        if own && first != 0 {
+            self.watch_over(first);
+        }
+    }
+
+    /// Puts the digest of a receiver into the outbox.
+    pub(crate) fn enqueue_digest(
+        &mut self,
+        receiver: &ReceiverPolicy,
+        level: Level,
+        title: String,
+        text: Vec<String>,
+        alerts: Vec<MessageAlert>,
+    ) {
+        let firing = alerts.iter().any(|alert| alert.status == MessageStatus::Firing);
+        let status = if firing { MessageStatus::Firing } else { MessageStatus::Resolved };
+        for (channel, _) in &receiver.channels {
+            let message = Message {
+                id: self.state.next_id(),
+                incident: 0,
+                receiver: receiver.name.clone(),
+                channel: channel.clone(),
+                status,
+                level,
+                title: title.clone(),
+                text: text.join("\n"),
+                group_key: format!("digest/{}", receiver.name),
+                group_labels: shared_labels(alerts.iter().map(|alert| &alert.labels)),
+                route_labels: Labels::default(),
+                left_out: 0,
+                alerts: alerts.clone(),
+                created: self.now,
+            };
+            self.put_out(message, 0);
+        }
+    }
+
+    /// Puts a message into the outbox.
+    pub(crate) fn put_out(&mut self, message: Message, first: u64) {
+        let out = Outgoing {
+            delivery: Delivery::Queued,
+            tries: 0,
+            next_at: self.now,
+            attempts: std::collections::VecDeque::new(),
+            first,
+            unreached: None,
+            message,
+        };
+        self.index.waiting.insert(out.message.id);
+        self.state.outbox.insert(out.message.id, out);
     }
 
     fn send_due(&mut self) {
@@ -377,11 +490,12 @@ impl Cx<'_> {
                 "{} left the configuration: \"{}\" is not sent",
                 out.message.channel, out.message.title
             );
-            let incident = out.message.incident;
+            let (incident, first) = (out.message.incident, out.first);
             if let Some(out) = self.state.outbox.get_mut(&id) {
                 out.delivery = Delivery::GaveUp;
             }
             self.index.waiting.remove(&id);
+            self.hopeless(first);
             if let Some(incident) = self.state.incidents.get_mut(&incident) {
                 incident.say(now, EntryKind::Told, text);
             }
@@ -415,6 +529,7 @@ impl Cx<'_> {
             + pause(out.tries).max(attempt.retry_after.unwrap_or(Span::ZERO).min(Span::hours(1)));
         let (delivery, tries, channel) = (out.delivery, out.tries, out.message.channel.clone());
         let (id, what) = (out.message.incident, out.message.title.clone());
+        let (first, receiver) = (out.first, out.message.receiver.clone());
         let late = now.since(out.message.created);
         let text = match delivery {
             Delivery::Accepted if tries > 1 => Some(format!(
@@ -434,12 +549,19 @@ impl Cx<'_> {
         if let (Some(text), Some(incident)) = (text, self.state.incidents.get_mut(&id)) {
             incident.say(now, EntryKind::Told, text);
         }
+        let mut moved = false;
+        if delivery == Delivery::Accepted {
+            self.reached(first);
+            moved = self.reachable(&receiver);
+        } else if crate::fallback::is_hopeless(delivery) {
+            self.hopeless(first);
+        }
         let verdict = match delivery {
-            _ if !has_channel(self.state, &channel) => return false, // What left cannot fail.
+            _ if !has_channel(self.state, &channel) => return moved, // What left cannot fail.
             Delivery::Accepted => Verdict::Clear,
             Delivery::Rejected | Delivery::GaveUp => Verdict::Holds,
             _ if tries >= FAILING_TRIES => Verdict::Holds,
-            _ => return false,
+            _ => return moved,
         };
         let labels =
             [("alertname", "ChannelFailing"), ("severity", "error"), ("channel", channel.as_str())];
@@ -447,8 +569,19 @@ impl Cx<'_> {
             Verdict::Clear => format!("{channel} takes messages"),
             _ => format!("{channel} does not take messages: {}", attempt.said),
         };
-        self.found_own("ChannelFailing", labels.into(), verdict, said)
+        self.found_own("ChannelFailing", labels.into(), verdict, said) || moved
     }
+}
+
+/// The key of the alert that was told, whatever it was told for.
+fn bare(key: &str) -> &str {
+    let marks = ["\u{1f}escalation", "\u{1f}fallback"];
+    marks.iter().find_map(|mark| key.split_once(mark)).map_or(key, |(key, _)| key)
+}
+
+/// Whether it says that people cannot be reached: no route decides who hears of that.
+pub(crate) fn is_of_channels(alert: &Alert) -> bool {
+    matches!(alert.finding.rule.as_str(), "daruma/ChannelFailing" | crate::fallback::RULE)
 }
 
 fn has_channel(state: &State, channel: &str) -> bool {
@@ -458,8 +591,14 @@ fn has_channel(state: &State, channel: &str) -> bool {
 
 /// Whether the alert says that this very receiver's channel fails: telling it so cannot work.
 fn about_itself(alert: &Alert, receiver: &ReceiverPolicy) -> bool {
-    alert.finding.rule == "daruma/ChannelFailing"
-        && receiver.channels.iter().any(|(name, _)| name == alert.finding.labels.get("channel"))
+    let labels = &alert.finding.labels;
+    match alert.finding.rule.as_str() {
+        "daruma/ChannelFailing" => {
+            receiver.channels.iter().any(|(name, _)| name == labels.get("channel"))
+        }
+        crate::fallback::RULE => receiver.name == labels.get("receiver"),
+        _ => false,
+    }
 }
 
 fn shared_labels<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {

@@ -12,7 +12,7 @@ use daruma_model::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::routing::Routing;
+use crate::NotifyPolicy;
 
 /// What the core decides by.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -44,21 +44,17 @@ impl Policy {
     /// The first mistake that would make the policy unsafe or void.
     pub fn validate(&self) -> Result<(), PolicyError> {
         self.recover.validate()?;
-        let receivers: BTreeSet<&str> =
-            self.notify.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+        self.notify.validate()?;
         let routing = self.notify.routing.as_ref();
         if let Some(routing) = routing {
             routing.validate().map_err(PolicyError::Routing)?;
         }
-        let used = self
-            .notify
-            .routes
+        let used = routing
             .iter()
-            .flat_map(|route| &route.receivers)
-            .chain(routing.iter().flat_map(|tree| tree.nodes.iter().map(|node| &node.receiver)))
+            .flat_map(|tree| tree.nodes.iter().map(|node| &node.receiver))
             .chain(self.recover.runbooks.iter().flat_map(|runbook| &runbook.escalate.to));
         for receiver in used {
-            if !receivers.contains(receiver.as_str()) {
+            if self.notify.receiver(receiver).is_none() {
                 return Err(PolicyError::NoSuchReceiver(receiver.clone()));
             }
         }
@@ -134,6 +130,9 @@ pub enum PolicyError {
     /// A tree of routes that cannot work.
     #[error("{0}")]
     Routing(String),
+    /// Something under `notify` that cannot work.
+    #[error("{0}")]
+    Notify(String),
     /// A receiver that nobody configured.
     #[error("receiver `{0}` is not listed under `notify.receivers`")]
     NoSuchReceiver(String),
@@ -644,44 +643,6 @@ impl Default for Escalate {
     fn default() -> Escalate {
         Escalate { to: Vec::new(), severity: Level::Critical, after: Span::minutes(3) }
     }
-}
-
-/// Whom to tell: the part of the section `notify` that the core decides by.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct NotifyPolicy {
-    /// How long an incident's first message waits for company.
-    pub group_wait: Span,
-    /// The first route whose matchers fit names the receivers; without a fitting one, all are told.
-    pub routes: Vec<Route>,
-    /// Everybody who can be told.
-    pub receivers: Vec<ReceiverPolicy>,
-    /// Alertmanager's tree; where it is there, it decides instead of `routes` and `group_wait`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub routing: Option<Routing>,
-}
-
-/// Which alerts go to whom.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Which alerts; empty: all.
-    #[serde(default)]
-    pub matchers: Matchers,
-    /// Who is told; may be empty: nobody.
-    pub receivers: Vec<String>,
-}
-
-/// What the core must know of a receiver.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReceiverPolicy {
-    /// Its name.
-    pub name: String,
-    /// Its channels, and whether each is told the end.
-    pub channels: Vec<(String, bool)>,
-    /// Only alerts of this level and above.
-    pub min_level: Level,
-    /// The first message waits this long while a recovery is under way.
-    pub heal_first: Span,
 }
 
 /// A share, written `51%`.

@@ -1,7 +1,7 @@
 //! Where the loop meets the dispatcher: its own alerts are posted like anybody's, and what a group must
 //! tell becomes messages in the outbox, in an incident that people can handle.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use daruma_model::{Labels, Level, Message, MessageStatus, Span, Time};
 
@@ -9,9 +9,7 @@ use crate::core::Cx;
 use crate::dispatch::Flush;
 use crate::dispatch::{AlertIn, Dispatch, DispatchIndex, Muted, Posted, Telling};
 use crate::routing::{GroupBy, Node, Routing};
-use crate::{
-    Alert, AlertState, Delivery, EntryKind, Incident, NotifyPolicy, Outgoing, Phase, ReceiverPolicy,
-};
+use crate::{Alert, AlertState, EntryKind, Incident, NotifyPolicy, Phase, ReceiverPolicy};
 
 /// How often what was posted is told again unless a configuration says otherwise.
 const REPEAT: Span = Span::hours(4);
@@ -72,7 +70,7 @@ impl Cx<'_> {
 
     /// The loop's own alert began or ended.
     pub(crate) fn post_own(&mut self, alert: &Alert) {
-        if !self.is_routed() || alert.finding.rule == "daruma/ChannelFailing" {
+        if !self.is_routed() || crate::notices::is_of_channels(alert) {
             return;
         }
         self.posted(&[own(alert)]);
@@ -115,18 +113,46 @@ impl Cx<'_> {
             let service = alert.labels.get("service");
             until.map(Muted::until).or_else(|| {
                 let on = crate::incidents::dependencies(state, service);
-                on.into_iter().any(|on| ill.contains(on)).then(Muted::open)
+                let level = state.policy.notify.level(&alert.labels);
+                let cause = on.into_iter().any(|on| ill.get(on).is_some_and(|ill| *ill >= level));
+                cause.then(Muted::open)
             })
         };
+        let notify = &state.policy.notify;
+        let closed: BTreeMap<&str, Time> = notify
+            .receivers
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !self.index.is_open(*at))
+            .map(|(at, receiver)| (receiver.name.as_str(), self.index.hours[at].1))
+            .collect();
         let spare = |alert: &Posted, receiver: &ReceiverPolicy| {
-            if level(&alert.labels) < receiver.min_level {
+            let level = notify.level(&alert.labels);
+            if level < receiver.min_level || receiver.gathers(level) {
                 return Some(Muted::until(Time::MAX));
+            }
+            let opens = closed.get(receiver.name.as_str()).filter(|_| level < receiver.always_from);
+            if let Some(opens) = opens {
+                return Some(Muted::until(*opens));
             }
             let until = alert.starts_at + receiver.heal_first;
             let patient = receiver.heal_first > Span::ZERO && now < until;
             (patient && is_healing(state, &alert.labels))
                 .then_some(Muted { until: Some(until), exactly: true })
         };
+        let gathers = |alert: &Posted, receiver: &ReceiverPolicy| {
+            receiver.gathers(notify.level(&alert.labels))
+        };
+        let level = |labels: &Labels| notify.level(labels);
+        // Nobody is reminded of what somebody looks after.
+        let acked: BTreeSet<&str> = self
+            .index
+            .open
+            .iter()
+            .filter_map(|id| state.incidents.get(id))
+            .filter(|incident| incident.acked.is_some())
+            .filter_map(|incident| incident.posted.as_deref())
+            .collect();
         let waiting: BTreeSet<(&str, &str)> = self
             .index
             .waiting
@@ -134,7 +160,8 @@ impl Cx<'_> {
             .filter_map(|id| state.outbox.get(id))
             .map(|out| (out.message.group_key.as_str(), out.message.channel.as_str()))
             .collect();
-        let waits = |key: &str, channel: &str| waiting.contains(&(key, channel));
+        let waits =
+            |key: &str, channel: &str| acked.contains(key) || waiting.contains(&(key, channel));
         let flush = Flush {
             waits: &waits,
             routing: &routing,
@@ -142,39 +169,51 @@ impl Cx<'_> {
             now,
             mute: &mute,
             spare: &spare,
+            gathers: &gathers,
             level: &level,
         };
-        let (tellings, over) = dispatch.flush_due(&mut index, &flush);
+        let flushed = dispatch.flush_due(&mut index, &flush);
         self.state.dispatch = dispatch;
         self.index.dispatch = index;
-        for telling in tellings {
-            self.enqueue_told(telling);
+        let mut first = BTreeMap::new();
+        for telling in flushed.tellings {
+            self.enqueue_told(telling, &mut first);
         }
-        for id in over {
+        for (receiver, alert) in flushed.gathered {
+            self.gather(&receiver, &alert);
+        }
+        for id in flushed.over {
             self.group_is_over(id);
         }
     }
 
-    /// Services with an alert of level `error` and above, posted or our own, while something depends on
-    /// them.
-    fn ill_services(&self, dispatch: &Dispatch, index: &DispatchIndex) -> BTreeSet<String> {
+    /// Services on which something depends, with the gravest level of what fires about them, posted or
+    /// our own, from `error` on.
+    fn ill_services(&self, dispatch: &Dispatch, index: &DispatchIndex) -> BTreeMap<String, Level> {
         let now = self.now;
+        let notify = &self.state.policy.notify;
+        let firing = self.index.firing.iter().filter_map(|key| self.state.alerts.get(key));
+        let own: Vec<(&str, Level)> = firing
+            .filter(|alert| alert.holds())
+            .map(|alert| (alert.service(), notify.level(&alert.finding.labels)))
+            .collect();
         let on = self.state.policy.recover.services.iter().flat_map(|s| &s.depends_on);
-        on.filter(|on| {
-            self.index.ill.contains_key(*on)
-                || index.services.get(*on).into_iter().flatten().any(|fingerprint| {
-                    dispatch.alerts.get(fingerprint).is_some_and(|alert| {
-                        !alert.is_over(now) && level(&alert.labels) >= Level::Error
-                    })
-                })
+        on.filter_map(|on| {
+            let posted = index.services.get(on).into_iter().flatten();
+            let posted = posted.filter_map(|fingerprint| dispatch.alerts.get(fingerprint));
+            let posted = posted.filter(|alert| !alert.is_over(now));
+            let posted = posted.map(|alert| notify.level(&alert.labels));
+            let own = own.iter().filter(|(service, _)| service == on).map(|(_, level)| *level);
+            let gravest = posted.chain(own).max().filter(|level| *level >= Level::Error)?;
+            Some((on.clone(), gravest))
         })
-        .cloned()
         .collect()
     }
 
-    /// Puts a message of a group into the outbox.
-    fn enqueue_told(&mut self, telling: Telling) {
+    /// Puts a message of a group into the outbox; `firsts` are the first messages by group and receiver.
+    fn enqueue_told(&mut self, telling: Telling, firsts: &mut BTreeMap<(u64, String), u64>) {
         let incident = self.incident_of(&telling);
+        let set = (telling.group, telling.receiver.clone());
         let firing = telling.alerts.iter().filter(|a| a.status == MessageStatus::Firing).count();
         let name = match telling.labels.get("alertname") {
             "" => telling.alerts.first().map_or("", |alert| alert.labels.get("alertname")),
@@ -209,15 +248,18 @@ impl Cx<'_> {
             left_out: telling.left_out,
             created: self.now,
         };
-        let out = Outgoing {
-            delivery: Delivery::Queued,
-            tries: 0,
-            next_at: self.now,
-            attempts: VecDeque::new(),
-            message,
-        };
-        self.index.waiting.insert(out.message.id);
-        self.state.outbox.insert(out.message.id, out);
+        if message.status == MessageStatus::Resolved {
+            return self.put_out(message, 0);
+        }
+        match firsts.get(&set) {
+            Some(first) => self.put_out(message, *first),
+            None => {
+                let first = message.id;
+                self.put_out(message, first);
+                self.watch_over(first);
+                firsts.insert(set, first);
+            }
+        }
     }
 
     /// The incident by which people handle what a group tells: that of our own alert, if one is told of,
@@ -234,9 +276,22 @@ impl Cx<'_> {
         let open = |id: &u64| self.state.incidents.get(id).is_some_and(|i| i.resolved.is_none());
         let known = self.state.dispatch.groups.get(&telling.group).and_then(|g| g.incident);
         if let Some(id) = known.or(telling.incident).filter(|id| open(id)) {
+            let mut level = telling.level;
             if let Some(incident) = self.state.incidents.get_mut(&id) {
                 incident.level = incident.level.max(telling.level);
+                level = incident.level;
             }
+            self.start_climb(id, level, telling.alerts.iter().map(|alert| &alert.labels));
+            return id;
+        }
+        if let Some(id) = self.reopened(|incident| incident.group == telling.key) {
+            if let Some(incident) = self.state.incidents.get_mut(&id) {
+                incident.posted = Some(telling.key.clone());
+            }
+            if let Some(group) = self.state.dispatch.groups.get_mut(&telling.group) {
+                group.incident = Some(id);
+            }
+            self.start_climb(id, telling.level, telling.alerts.iter().map(|alert| &alert.labels));
             return id;
         }
         let first = telling.alerts.first();
@@ -262,6 +317,8 @@ impl Cx<'_> {
             notify_at: None,
             told: std::collections::BTreeMap::new(),
             posted: Some(telling.key.clone()),
+            times: 1,
+            climb: None,
         };
         let n = telling.alerts.len() as u64 + telling.left_out;
         let labels = first.map_or_else(String::new, |alert| alert.labels.to_string());
@@ -272,6 +329,7 @@ impl Cx<'_> {
         if let Some(group) = self.state.dispatch.groups.get_mut(&telling.group) {
             group.incident = Some(id);
         }
+        self.start_climb(id, telling.level, telling.alerts.iter().map(|alert| &alert.labels));
         id
     }
 
@@ -296,10 +354,6 @@ fn own(alert: &Alert) -> AlertIn {
         ends_at: Some(alert.resolved_at.unwrap_or(Time::MAX)),
         generator_url: String::new(),
     }
-}
-
-fn level(labels: &Labels) -> Level {
-    Level::from_severity(labels.get("severity"))
 }
 
 /// Whether a recovery is at work on an alert with these labels and may still help.

@@ -46,6 +46,9 @@ pub struct State {
     pub dispatch: crate::Dispatch,
     /// Messages on their way and the last finished ones, by id.
     pub outbox: BTreeMap<u64, Outgoing>,
+    /// By receiver: what is gathered for its next digest.
+    #[serde(default)]
+    pub digests: BTreeMap<String, Gathered>,
     /// By runbook.
     pub breakers: BTreeMap<String, Breaker>,
     /// When actions were started, newest last; bounded by the budget's window and 1,000.
@@ -111,6 +114,45 @@ pub struct Call {
     pub said: bool,
 }
 
+/// What is gathered for a receiver's digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gathered {
+    /// When it is told.
+    pub due: Time,
+    /// By labels.
+    pub alerts: BTreeMap<String, GatheredAlert>,
+    /// Alerts that found no room.
+    pub left_out: u64,
+}
+
+/// One alert of a digest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatheredAlert {
+    /// Which.
+    pub labels: Labels,
+    /// Human text.
+    pub annotations: Labels,
+    /// When it began last.
+    pub starts_at: Time,
+    /// How often it began since the digest before.
+    pub times: u32,
+    /// Whether a digest said already that it fires.
+    pub told: bool,
+}
+
+/// How far an incident has climbed a chain of people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Climb {
+    /// Which chain.
+    pub escalation: String,
+    /// From when its deadlines count.
+    pub since: Time,
+    /// The next step, from 0.
+    pub step: usize,
+    /// When it is due.
+    pub at: Time,
+}
+
 /// Where an alert stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -145,12 +187,6 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// From the label `severity`.
-    #[must_use]
-    pub fn level(&self) -> Level {
-        Level::from_severity(self.finding.labels.get("severity"))
-    }
-
     /// The service it speaks of, or `""`.
     #[must_use]
     pub fn service(&self) -> &str {
@@ -245,6 +281,16 @@ pub struct Incident {
     /// The key of the group of posted alerts that it stands for, until that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posted: Option<String>,
+    /// How often it began: more than once if it came and went.
+    #[serde(default = "once")]
+    pub times: u32,
+    /// Who is told next if nobody looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub climb: Option<Climb>,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// What a witness is asked for.
@@ -489,6 +535,13 @@ pub struct Outgoing {
     pub next_at: Time,
     /// The last 20 attempts.
     pub attempts: VecDeque<Attempt>,
+    /// The first message of those by which a receiver hears the same: if one is taken, it was reached.
+    /// 0: nobody watches over it.
+    #[serde(default)]
+    pub first: u64,
+    /// Of such a first message: which fallback is next, until the receiver is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreached: Option<usize>,
 }
 
 /// The breaker of a runbook: open after acts that did not help.

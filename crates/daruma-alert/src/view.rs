@@ -107,7 +107,7 @@ impl View {
     pub fn of(state: &State) -> View {
         let alert_view = |alert: &Alert| AlertView {
             alert: alert.clone(),
-            level: alert.level(),
+            level: state.policy.notify.level(&alert.finding.labels),
             why: crate::why::alert(state, alert),
         };
         let mut incidents: Vec<IncidentView> = state

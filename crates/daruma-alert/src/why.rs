@@ -149,8 +149,9 @@ pub(crate) fn alert(state: &State, alert: &Alert) -> Vec<String> {
         let Some(receiver) = state.policy.notify.receivers.iter().find(|r| r.name == name) else {
             continue;
         };
-        if alert.level() < receiver.min_level {
-            let (level, min) = (alert.level().as_str(), receiver.min_level.as_str());
+        let level = state.policy.notify.level(labels);
+        if level < receiver.min_level {
+            let (level, min) = (level.as_str(), receiver.min_level.as_str());
             lines.push(format!("{name} is not told: it is {level}, below {min}"));
             continue;
         }

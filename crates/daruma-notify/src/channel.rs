@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use daruma_model::{Level, Message, Span, Time};
+use daruma_model::interval::TimeInterval;
+use daruma_model::{Digest, Fallback, Level, Message, Span, Time};
 use daruma_template::Templates;
 use lettre::Address;
 use serde::{Deserialize, Serialize};
@@ -251,6 +252,18 @@ macro_rules! channels {
             /// The first message waits this long while a recovery is under way.
             #[serde(default)]
             pub heal_first: Span,
+            /// It is told within these hours; left out: at any time.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub hours: Vec<TimeInterval>,
+            /// What is of this level and above is told at any hour.
+            #[serde(default = "ReceiverConfig::always_from_default")]
+            pub always_from: Level,
+            /// What is gathered and told now and then.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub digest: Option<Digest>,
+            /// Receivers that are told if it cannot be reached, one after another.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub fallback: Vec<Fallback>,
             /// What is configured elsewhere and has no channel; never read from here.
             #[serde(skip)]
             pub unserved: Vec<crate::Unserved>,
@@ -276,6 +289,10 @@ macro_rules! channels {
                     $($key: Vec::new(),)*
                     min_level: ReceiverConfig::min_level_default(),
                     heal_first: Span::ZERO,
+                    hours: Vec::new(),
+                    always_from: ReceiverConfig::always_from_default(),
+                    digest: None,
+                    fallback: Vec::new(),
                     unserved: Vec::new(),
                 }
             }
@@ -323,6 +340,10 @@ channels! {
 impl ReceiverConfig {
     fn min_level_default() -> Level {
         Level::Info
+    }
+
+    fn always_from_default() -> Level {
+        Level::Critical
     }
 
     /// Its channels by name, such as `ops/email[0]`, and whether each is told the end.

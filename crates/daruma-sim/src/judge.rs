@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use daruma_alert::{
-    AlertState, Command, Delivery, Effect, Event, Mode, Phase, Policy, Runbook, State,
+    Alert, AlertState, Command, Delivery, Effect, Event, Mode, Phase, Policy, ReceiverPolicy,
+    Runbook, State,
 };
 use daruma_model::{
     ActionEnd, ActionKind, ActionRequest, AttemptOutcome, Labels, Level, Matchers, Message,
@@ -1256,6 +1257,32 @@ impl Judge {
             .any(|lease| lease.until > now && lease.matchers.matches(labels))
     }
 
+    /// Whether something that the alert's service depends on, and that is no less grave, is for the same
+    /// receiver: then that is told, and this only if it outlives it.
+    fn cause_is_told(&self, state: &State, alert: &Alert, receiver: &ReceiverPolicy) -> bool {
+        let notify = &self.policy.notify;
+        let service = |name: &str| self.policy.recover.services.iter().find(|s| s.name == name);
+        let mut on: Vec<&str> = Vec::new();
+        let mut todo = vec![alert.finding.labels.get("service")];
+        while let Some(name) = todo.pop() {
+            for next in service(name).into_iter().flat_map(|s| &s.depends_on) {
+                if !on.contains(&next.as_str()) {
+                    on.push(next);
+                    todo.push(next);
+                }
+            }
+        }
+        let level = notify.level(&alert.finding.labels).max(receiver.min_level);
+        state.alerts.values().any(|cause| {
+            let labels = &cause.finding.labels;
+            let route = notify.routes.iter().find(|r| r.matchers.matches(labels));
+            cause.state == AlertState::Firing
+                && on.contains(&labels.get("service"))
+                && notify.level(labels) >= level
+                && route.is_none_or(|route| route.receivers.contains(&receiver.name))
+        })
+    }
+
     /// Liveness: what fires is told within a bound, and what a runbook is for is repaired or escalated.
     fn somebody_attends(&mut self, now: Time, state: &State) -> Held {
         if !self.steps.is_multiple_of(8) {
@@ -1273,11 +1300,15 @@ impl Judge {
                 self.unattended.remove(&alert.key);
                 continue;
             }
-            let route = self.policy.notify.routes.iter().find(|r| r.matchers.matches(labels));
+            let nobody = alert.finding.rule == "daruma/NobodyReached";
+            let mut routes = self.policy.notify.routes.iter();
+            let route = routes.find(|r| r.matchers.matches(labels)).filter(|_| !nobody);
             let missing = self.policy.notify.receivers.iter().find(|receiver| {
                 route.is_none_or(|route| route.receivers.contains(&receiver.name))
-                    && alert.level() >= receiver.min_level
+                    && self.policy.notify.level(labels) >= receiver.min_level
                     && !receiver.channels.iter().any(|(c, _)| c == labels.get("channel"))
+                    && receiver.name != labels.get("receiver")
+                    && !self.cause_is_told(state, alert, receiver)
                     && receiver.channels.iter().any(|(channel, _)| {
                         !self.made.contains(&(channel.clone(), labels.clone(), id, true))
                     })

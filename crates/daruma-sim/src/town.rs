@@ -524,6 +524,7 @@ fn notify(rng: &mut Rng) -> NotifyPolicy {
             channels: channels.iter().map(|c| ((*c).to_owned(), rng.chance(0.9))).collect(),
             min_level: *rng.pick(&[Level::Info, Level::Error, Level::Critical]),
             heal_first: Span::secs(*rng.pick(&[0, 0, 30, 120])),
+            ..ReceiverPolicy::default()
         });
     }
     receivers.truncate(1 + rng.below(3));
@@ -540,6 +541,6 @@ fn notify(rng: &mut Rng) -> NotifyPolicy {
         group_wait: Span::secs(*rng.pick(&[0, 0, 10, 30])),
         routes,
         receivers,
-        routing: None,
+        ..NotifyPolicy::default()
     }
 }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use daruma_alert::{NotifyPolicy, Policy, ReceiverPolicy, RecoverConfig, Route, RulePolicy};
+use daruma_alert::{
+    Escalation, Flapping, LevelRule, NotifyPolicy, Policy, ReceiverPolicy, RecoverConfig, Route,
+    RulePolicy,
+};
 use daruma_detect::{DetectConfig, Detector, NameScheme, RuleFile, RuleGroups, Ruleset};
 use daruma_model::{Level, Span};
 use daruma_notify::ReceiverConfig;
@@ -47,6 +50,14 @@ struct NotifySection {
     routes: Vec<Route>,
     /// Who can be told.
     receivers: Vec<ReceiverConfig>,
+    /// How grave alerts are, where their label `severity` does not say it.
+    levels: Vec<LevelRule>,
+    /// Chains of people who are told one after another.
+    escalations: Vec<Escalation>,
+    /// What comes and goes is one trouble.
+    flapping: Flapping,
+    /// When everybody else hears that a receiver cannot be reached.
+    unreached_after: Span,
     /// Where people find the pages, for links in messages.
     external_url: String,
     /// Files of templates that receivers may ask for, as globs; relative to this file.
@@ -67,6 +78,10 @@ impl Default for NotifySection {
             group_wait: Span::millis(500),
             routes: Vec::new(),
             receivers: Vec::new(),
+            levels: Vec::new(),
+            escalations: Vec::new(),
+            flapping: Flapping::default(),
+            unreached_after: NotifyPolicy::default().unreached_after,
             external_url: String::new(),
             templates: Vec::new(),
             alertmanager_config: None,
@@ -325,6 +340,13 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
         warnings.extend(said);
         routing = Some(tree);
     }
+    let zone = crate::alertmanager::local_zone();
+    for receiver in &mut configured {
+        let settle = |at: &mut Option<_>| daruma_model::interval::settle(at, &zone);
+        let hours = receiver.hours.iter_mut().map(|hours| &mut hours.location);
+        let digest = receiver.digest.iter_mut().map(|digest| &mut digest.location);
+        hours.chain(digest).try_for_each(settle).map_err(&one)?;
+    }
     let receivers = configured
         .iter()
         .map(|receiver| ReceiverPolicy {
@@ -332,6 +354,10 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
             channels: receiver.channels(),
             min_level: receiver.min_level,
             heal_first: receiver.heal_first,
+            hours: receiver.hours.clone(),
+            always_from: receiver.always_from,
+            digest: receiver.digest.clone(),
+            fallback: receiver.fallback.clone(),
         })
         .collect();
     let policy = Policy {
@@ -342,6 +368,10 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
             routes: file.notify.routes,
             receivers,
             routing,
+            levels: file.notify.levels,
+            escalations: file.notify.escalations,
+            flapping: file.notify.flapping,
+            unreached_after: file.notify.unreached_after,
         },
     };
     policy.validate().map_err(|error| one(error.to_string()))?;

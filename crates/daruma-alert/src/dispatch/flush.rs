@@ -50,6 +50,16 @@ pub(crate) struct Telling {
     pub(crate) incident: Option<u64>,
 }
 
+/// What follows from the groups whose tick has come.
+#[derive(Debug, Default)]
+pub(crate) struct Flushed {
+    pub(crate) tellings: Vec<Telling>,
+    /// Receivers, and what is gathered for them.
+    pub(crate) gathered: Vec<(String, MessageAlert)>,
+    /// The incidents of groups that are over.
+    pub(crate) over: Vec<u64>,
+}
+
 /// What a flush looks at besides the alerts.
 pub(crate) struct Flush<'a> {
     pub(crate) routing: &'a Routing,
@@ -59,6 +69,8 @@ pub(crate) struct Flush<'a> {
     pub(crate) mute: &'a dyn Fn(&Posted) -> Option<Muted>,
     /// What holds one receiver back from an alert: its level, or that it is being repaired.
     pub(crate) spare: &'a dyn Fn(&Posted, &ReceiverPolicy) -> Option<Muted>,
+    /// Whether one receiver wants an alert gathered rather than told at once.
+    pub(crate) gathers: &'a dyn Fn(&Posted, &ReceiverPolicy) -> bool,
     /// Whether a message of this group still waits to be taken by this channel: what is not heard yet
     /// is not repeated.
     pub(crate) waits: &'a dyn Fn(&str, &str) -> bool,
@@ -102,24 +114,19 @@ fn status(firing: bool) -> MessageStatus {
 }
 
 impl Dispatch {
-    /// Every group whose tick has come: what is to be told, and the incidents of groups that are over.
-    pub(crate) fn flush_due(
-        &mut self,
-        index: &mut DispatchIndex,
-        flush: &Flush<'_>,
-    ) -> (Vec<Telling>, Vec<u64>) {
-        let mut out = Vec::new();
-        let mut ended = Vec::new();
+    /// Looks at every group whose tick has come.
+    pub(crate) fn flush_due(&mut self, index: &mut DispatchIndex, flush: &Flush<'_>) -> Flushed {
+        let mut out = Flushed::default();
         while let Some(&(at, id)) = index.due.first() {
             if at > flush.now {
                 break;
             }
             self.flush_one(index, flush, id, &mut out);
             if self.groups.get(&id).is_some_and(|group| group.members.is_empty()) {
-                ended.extend(self.end_group(index, id).and_then(|group| group.incident));
+                out.over.extend(self.end_group(index, id).and_then(|group| group.incident));
             }
         }
-        (out, ended)
+        out
     }
 
     fn flush_one(
@@ -127,7 +134,7 @@ impl Dispatch {
         index: &mut DispatchIndex,
         flush: &Flush<'_>,
         id: u64,
-        out: &mut Vec<Telling>,
+        out: &mut Flushed,
     ) {
         let now = flush.now;
         let Some(group) = self.groups.get_mut(&id) else { return };
@@ -188,6 +195,10 @@ impl Dispatch {
                 .map(|(member, muted)| {
                     let muted = muted.clone().or_else(|| {
                         let alert = member.alert.filter(|_| !member.over)?;
+                        if known.is_some() && (flush.gathers)(alert, receiver) {
+                            let told = member.told(now, member.labels);
+                            out.gathered.push((receiver.name.clone(), told));
+                        }
                         (flush.spare)(alert, receiver)
                     });
                     // An orphan holds nothing back: it only waits for the end.
@@ -248,7 +259,7 @@ impl Dispatch {
                     let levels = all.iter().map(|alert| (flush.level)(&alert.labels));
                     let total = firing.len() + sent.len();
                     if total > 0 {
-                        out.push(Telling {
+                        out.tellings.push(Telling {
                             group: id,
                             key: group.key.clone(),
                             labels: group.labels.clone(),

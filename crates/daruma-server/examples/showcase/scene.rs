@@ -345,7 +345,7 @@ fn alert(
         "  proof probe http://127.0.0.1:8080/readyz: status 200 in 21 ms (counts)".to_owned(),
         "ops is not told: it is told only if it is not healed within 2m".to_owned(),
     ];
-    AlertView { level: alert.level(), alert, why }
+    AlertView { level: Level::from_severity(alert.finding.labels.get("severity")), alert, why }
 }
 
 fn incident(id: u64, title: &str, level: Level, opened: Time, sentence: &str) -> IncidentView {
@@ -367,6 +367,8 @@ fn incident(id: u64, title: &str, level: Level, opened: Time, sentence: &str) ->
             notify_at: None,
             told: BTreeMap::new(),
             posted: None,
+            times: 1,
+            climb: None,
         },
         sentence: sentence.to_owned(),
         members: Vec::new(),
@@ -436,6 +438,8 @@ fn message(
         })
         .collect();
     Outgoing {
+        first: 0,
+        unreached: None,
         message: Message {
             id,
             incident,

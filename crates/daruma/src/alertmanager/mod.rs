@@ -53,7 +53,7 @@ pub fn load(file: &Path) -> Result<Loaded, Vec<ConfigError>> {
 }
 
 /// The name of the place this program runs at; UTC where it has none.
-fn local_zone() -> String {
+pub fn local_zone() -> String {
     jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned()
 }
 
