@@ -7,7 +7,7 @@
 use daruma_model::{Labels, Level, MessageAlert, MessageStatus, Span, Time};
 
 use crate::core::Cx;
-use crate::{AlertState, Climb, EntryKind, Incident, State};
+use crate::{AlertState, Climb, EntryKind, Incident, ReceiverPolicy, State};
 
 /// The label that sets a call for help apart from the alert it is about.
 pub(crate) const LABEL: &str = "escalation";
@@ -42,7 +42,8 @@ impl Cx<'_> {
         if incident.climb.is_none() {
             let after = chosen.steps.first().map_or(Span::ZERO, |step| step.after);
             let escalation = chosen.name.clone();
-            incident.climb = Some(Climb { escalation, since: now, step: 0, at: now + after });
+            let at = now + after;
+            incident.climb = Some(Climb { escalation, since: now, step: 0, at, again: false });
         }
     }
 
@@ -109,9 +110,13 @@ impl Cx<'_> {
             None => chain.repeat.map_or(Time::MAX, |repeat| now + repeat),
         };
         let step_at = number.min(chain.steps.len());
+        let again = climb.again;
         incident.climb = Some(Climb { step: step_at, at, ..climb });
         let receivers = self.state.policy.notify.receivers.clone();
         for receiver in receivers.iter().filter(|receiver| step.to.contains(&receiver.name)) {
+            if number == 1 && !again && self.has_heard(id, receiver) {
+                continue; // By its route, just now.
+            }
             let alerts = alerts
                 .iter()
                 .map(|(key, alert)| {
@@ -136,8 +141,15 @@ impl Cx<'_> {
         let after = chain.and_then(|chain| chain.steps.get(step)).map_or(Span::ZERO, |s| s.after);
         if let Some(incident) = self.state.incidents.get_mut(&id).filter(|_| climb.step > 0) {
             let since = Time(now.0 - after.0);
-            incident.climb = Some(Climb { since, step, at: now, ..climb });
+            incident.climb = Some(Climb { since, step, at: now, again: true, ..climb });
         }
+    }
+
+    fn has_heard(&self, id: u64, receiver: &ReceiverPolicy) -> bool {
+        let Some(incident) = self.state.incidents.get(&id) else { return false };
+        let group = incident.posted.as_ref().and_then(|key| self.state.dispatch.told.get(key));
+        incident.told.contains_key(&receiver.name)
+            || group.is_some_and(|told| receiver.channels.iter().any(|(c, _)| told.contains_key(c)))
     }
 
     fn put_off(&mut self, id: u64, until: Time) {

@@ -228,7 +228,7 @@ impl NotifyPolicy {
                 return refused(&why);
             }
         }
-        for rule in self.levels.iter().filter(|rule| rule.matchers.0.is_empty()) {
+        if let Some(rule) = self.levels.iter().find(|rule| rule.matchers.0.is_empty()) {
             return Err(PolicyError::Notify(format!(
                 "`notify.levels` has an entry for `{}` without matchers: it would make everything \
                  that grave; say which alerts it is for",

@@ -151,6 +151,9 @@ pub struct Climb {
     pub step: usize,
     /// When it is due.
     pub at: Time,
+    /// Whether somebody looked after it for a while already.
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// Where an alert stands in its life.

@@ -141,3 +141,27 @@ fn routes_of_daruma_yaml_have_the_same_form() {
     let (_, out, _) = run(&["check", "--config", &both]);
     assert!(out.contains("only one of them can decide"), "{out}");
 }
+
+/// What the manual shows can be written so, and a mistake in it is found.
+#[test]
+fn the_manual_of_escalation_shows_what_works() {
+    let manual = include_str!("../../../docs/escalation.md");
+    let yaml = manual.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let good = written(dir.path(), "daruma.yaml", yaml);
+    let (code, out, err) = run(&["check", "--config", &good]);
+    assert!(code == Some(0) && out.contains("3 receivers"), "{code:?} {out}{err}");
+    for (was, is, want) in [
+        ("to: [ lead ] }  ", "to: [ laed ] }  ", "`laed` is not listed"),
+        ("after: 10m", "after: 10h", "they rise"),
+        ("at: \"08:00\"", "at: \"8\"", "`8` is not a time"),
+        ("location: Europe/Berlin }\n", "location: Europe/Berln }\n", "Europe/Berln"),
+        ("level: critical,", "level: grave,", "grave"),
+    ] {
+        assert!(yaml.contains(was), "{was}");
+        let bad = written(dir.path(), "bad.yaml", &yaml.replacen(was, is, 1));
+        let (code, out, err) = run(&["check", "--config", &bad]);
+        assert_eq!(code, Some(1), "{is}: {out}{err}");
+        assert!(format!("{out}{err}").contains(want), "{is}: {out}{err}");
+    }
+}
