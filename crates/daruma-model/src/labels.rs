@@ -1,8 +1,10 @@
 //! Label sets and matchers over them.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -11,14 +13,93 @@ use crate::matcher_text::reserved;
 
 /// A label set, sorted by name, without empty values (an empty label is an absent one).
 ///
-/// Cheap to clone: stages pass the same set along.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+/// Cheap to clone: stages pass the same set along. One piece of memory holds all of it, because
+/// hundreds of thousands are held: the number of pairs, then for each pair the lengths of its name and
+/// its value and both texts. Numbers are written six bits a character, so that the whole is a text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<str>);
 
 impl Default for Labels {
     fn default() -> Labels {
-        Labels(Arc::from([]))
+        static NONE: LazyLock<Labels> = LazyLock::new(|| packed::<&str, &str>(&[]));
+        NONE.clone()
     }
+}
+
+/// The pairs of a set, in order of their names.
+#[derive(Clone)]
+struct Pairs<'a> {
+    text: &'a str,
+    at: usize,
+    left: usize,
+}
+
+impl<'a> Pairs<'a> {
+    fn of(labels: &'a Labels) -> Pairs<'a> {
+        let mut pairs = Pairs { text: &labels.0, at: 0, left: 0 };
+        pairs.left = pairs.number();
+        pairs
+    }
+
+    #[inline]
+    fn number(&mut self) -> usize {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let digit = usize::from(self.text.as_bytes()[self.at]);
+            self.at += 1;
+            number |= (digit & 63) << shift;
+            if digit < 64 {
+                return number;
+            }
+            shift += 6;
+        }
+    }
+
+    #[inline]
+    fn text(&mut self, length: usize) -> &'a str {
+        let text = &self.text[self.at..self.at + length];
+        self.at += length;
+        text
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    #[inline]
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        self.left = self.left.checked_sub(1)?;
+        let (name, value) = (self.number(), self.number());
+        Some((self.text(name), self.text(value)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Pairs<'_> {}
+
+/// A set of pairs that are sorted, each name once, no value empty.
+fn packed<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Labels {
+    let texts = pairs.iter().map(|(name, value)| name.as_ref().len() + value.as_ref().len() + 4);
+    let mut text = String::with_capacity(texts.sum::<usize>() + 2);
+    let number = |text: &mut String, mut number: usize| {
+        while number > 63 {
+            text.push(char::from(64 | (number & 63) as u8));
+            number >>= 6;
+        }
+        text.push(char::from(number as u8));
+    };
+    number(&mut text, pairs.len());
+    for (name, value) in pairs {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        number(&mut text, name.len());
+        number(&mut text, value.len());
+        text.push_str(name);
+        text.push_str(value);
+    }
+    Labels(text.into())
 }
 
 impl Labels {
@@ -28,7 +109,7 @@ impl Labels {
     /// The value of `name`, or `""` when it is absent.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {
-        self.0.binary_search_by(|(n, _)| (**n).cmp(name)).map_or("", |at| &self.0[at].1)
+        Pairs::of(self).find(|(known, _)| *known == name).map_or("", |(_, value)| value)
     }
 
     /// Whether `name` is there.
@@ -39,43 +120,43 @@ impl Labels {
 
     /// Pairs in order of their names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        Pairs::of(self)
     }
 
     /// How many labels there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        Pairs::of(self).left
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// The same set with `name` set to `value`; an empty value removes it.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Labels {
-        let mut pairs = self.0.to_vec();
+        let mut pairs: Vec<(&str, &str)> = self.iter().collect();
         put(&mut pairs, name, value);
-        Labels(pairs.into())
+        packed(&pairs)
     }
 
     /// The same set with every pair of `other` put over it.
     #[must_use]
     pub fn merged(&self, other: &Labels) -> Labels {
-        let mut pairs = self.0.to_vec();
+        let mut pairs: Vec<(&str, &str)> = self.iter().collect();
         for (name, value) in other.iter() {
             put(&mut pairs, name, value);
         }
-        Labels(pairs.into())
+        packed(&pairs)
     }
 
     /// Only the labels for which `keep` says yes.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
-        Labels(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+        packed(&self.iter().filter(|(name, _)| keep(name)).collect::<Vec<_>>())
     }
 
     /// Where the set lies in memory: equal for clones of one set, and not used again as long as one of
@@ -109,27 +190,45 @@ impl Labels {
     }
 }
 
-/// Sets `name` among sorted pairs; an empty value removes it. The other texts are shared, not copied.
-fn put(pairs: &mut Vec<(Arc<str>, Arc<str>)>, name: &str, value: &str) {
-    match pairs.binary_search_by(|(known, _)| (**known).cmp(name)) {
-        Ok(at) if value.is_empty() => drop(pairs.remove(at)),
-        Ok(at) => pairs[at].1 = value.into(),
-        Err(_) if value.is_empty() => {}
-        Err(at) => pairs.insert(at, (name.into(), value.into())),
+/// Pair by pair, first by name, then by value.
+impl Ord for Labels {
+    fn cmp(&self, other: &Labels) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
+        self.iter().cmp(other.iter())
     }
 }
 
-impl<N: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(N, V)> for Labels {
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Labels) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Sets `name` among sorted pairs; an empty value removes it.
+fn put<'a>(pairs: &mut Vec<(&'a str, &'a str)>, name: &'a str, value: &'a str) {
+    match pairs.binary_search_by(|(known, _)| (*known).cmp(name)) {
+        Ok(at) if value.is_empty() => drop(pairs.remove(at)),
+        Ok(at) => pairs[at].1 = value,
+        Err(_) if value.is_empty() => {}
+        Err(at) => pairs.insert(at, (name, value)),
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Labels {
-        let mut all: Vec<(Arc<str>, Arc<str>)> =
-            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        // Of two pairs with one name the later wins, as in a map.
-        all.reverse();
-        all.dedup_by(|a, b| a.0 == b.0);
-        all.reverse();
-        all.retain(|(_, value)| !value.is_empty());
-        Labels(all.into())
+        let mut all: Vec<(N, V)> = pairs.into_iter().collect();
+        let rises = |two: &[(N, V)]| two[0].0.as_ref() < two[1].0.as_ref();
+        if !all.windows(2).all(rises) {
+            all.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+            // Of two pairs with one name the later wins, as in a map.
+            all.reverse();
+            all.dedup_by(|a, b| a.0.as_ref() == b.0.as_ref());
+            all.reverse();
+        }
+        all.retain(|(_, value)| !value.as_ref().is_empty());
+        packed(&all)
     }
 }
 
@@ -167,7 +266,58 @@ impl Serialize for Labels {
 
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
-        Ok(BTreeMap::<String, String>::deserialize(deserializer)?.into_iter().collect())
+        struct Map;
+        impl<'de> de::Visitor<'de> for Map {
+            type Value = Labels;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of texts")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut pairs: Vec<(Text<'de>, Text<'de>)> = Vec::with_capacity(8);
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs.into_iter().collect())
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
+}
+
+/// A text, taken from where it is read, unless it must be unescaped.
+struct Text<'de>(Cow<'de, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
+        struct Any;
+        impl<'de> de::Visitor<'de> for Any {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text)))
+            }
+        }
+        deserializer.deserialize_str(Any)
     }
 }
 
@@ -389,6 +539,32 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever the texts and however long, a set is read back as it was, sorts as its pairs do, and
+        /// goes through JSON.
+        #[test]
+        fn a_packed_set_holds_what_was_put_in(
+            one in prop::collection::btree_map("\\PC{1,9}", "\\PC{1,70}", 0..9),
+            many in 0_usize..80,
+            long in 1_usize..9_000,
+            other in prop::collection::btree_map("[a-c]{1,2}", "[a-c]{1,2}", 0..3),
+            like in prop::collection::btree_map("[a-c]{1,2}", "[a-c]{1,2}", 0..3),
+        ) {
+            let mut one = one;
+            one.extend((0..many).map(|i| (format!("n{i}"), "x".repeat(1 + i * long / 80))));
+            let labels: Labels = one.iter().collect();
+            prop_assert_eq!(&labels.to_map(), &one);
+            prop_assert_eq!(labels.len(), one.len());
+            for (name, value) in &one {
+                prop_assert_eq!(labels.get(name), value);
+            }
+            let text = serde_json::to_string(&labels).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Labels>(&text).unwrap(), &labels);
+            let (a, b): (Labels, Labels) = (other.iter().collect(), like.iter().collect());
+            let (other, like): (Vec<_>, Vec<_>) = (other.iter().collect(), like.iter().collect());
+            prop_assert_eq!(a.cmp(&b), other.cmp(&like));
+            prop_assert_eq!(a == b, other == like);
+        }
+
         /// Setting one label after another is what a map would do.
         #[test]
         fn labels_put_over_others_are_as_in_a_map(

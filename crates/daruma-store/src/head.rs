@@ -20,8 +20,8 @@ use crate::{Appended, Config, Evicted, Stats};
 /// Bytes a series costs beside its labels and chunks: slot, map entry and posting entries.
 const SERIES_BYTES: usize = 320;
 
-/// Bytes one label pair costs beside its text, which all series share.
-const LABEL_BYTES: usize = 40;
+/// Bytes one label pair costs beside its text: two lengths, and an entry among the postings.
+const LABEL_BYTES: usize = 8;
 
 /// Decoded points may take this part of the room: one in so many bytes.
 const HOT_SHARE: usize = 4;
@@ -32,6 +32,12 @@ const LABELS_BYTES_MAX: usize = 16 << 10;
 /// Points further than this (ms) ahead of the clock would block their series for as long.
 const AHEAD_MAX: i64 = 3_600_000;
 
+/// What a series and its label set cost.
+fn label_bytes(labels: &Labels) -> usize {
+    let text: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+    SERIES_BYTES + LABEL_BYTES * labels.len() + text
+}
+
 /// All series.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
@@ -40,7 +46,7 @@ pub(crate) struct Head {
     by_labels: HashMap<Labels, u32>,
     /// Label name → value → ids of the series that carry it, ascending.
     index: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Vec<u32>>>,
-    /// Each distinct label text once.
+    /// Each distinct label text of the index once.
     texts: HashSet<Arc<str>>,
     points: usize,
     chunk_bytes: usize,
@@ -192,12 +198,7 @@ impl Head {
         {
             return None;
         }
-        let labels: Labels = labels
-            .iter()
-            .map(|(name, value)| (self.text(name), self.text(value)))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect();
+        let labels = labels.clone();
         let track = Some(Track::new(labels.clone()));
         let id = match self.vacant.pop() {
             Some(id) => {
@@ -217,7 +218,7 @@ impl Head {
                 ids.insert(at, id);
             }
         }
-        self.label_bytes += SERIES_BYTES + LABEL_BYTES * labels.len();
+        self.label_bytes += label_bytes(&labels);
         let tracks = &self.tracks;
         let labels_of = |id: u32| Some(&tracks.get(id as usize)?.as_ref()?.labels);
         let reach = self.watches.add(id, &labels, labels_of);
@@ -296,7 +297,7 @@ impl Head {
                 continue;
             };
             self.by_labels.remove(&track.labels);
-            self.label_bytes -= SERIES_BYTES + LABEL_BYTES * track.labels.len();
+            self.label_bytes -= label_bytes(&track.labels);
             self.hot_bytes -= track.hot_bytes();
             self.vacant.push(id);
         }
