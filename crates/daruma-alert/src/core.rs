@@ -1,7 +1,7 @@
 //! One step: an event in, effects out. The order within a step is fixed, so that a replay of the same
 //! events decides the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use daruma_model::{ActionEnd, SourceHealth, SourceState, Span, Time, Verdict};
 
@@ -92,6 +92,11 @@ impl Core {
                 cx.posted(alerts);
                 touched = Touched::One(None);
             }
+            Event::Reposted { again, fresh } => {
+                cx.posted_again(again);
+                cx.posted(fresh);
+                touched = Touched::One(None);
+            }
             Event::Commanded { by, command } => cx.commanded(by, command),
             Event::Tick => touched = Touched::One(None),
         }
@@ -102,6 +107,19 @@ impl Core {
             cx.settle(touched);
         }
         cx.out
+    }
+
+    /// The same event with what is known already left out of it, so that the journal need not hold it
+    /// again and again. `seen` are the fingerprints of alerts in events that come before it and were not
+    /// stepped yet; those of this one are added.
+    #[must_use]
+    pub fn condensed(&self, now: Time, event: Event, seen: &mut HashSet<u64>) -> Event {
+        match event {
+            Event::Posted(alerts) => {
+                self.state.dispatch.condensed(now.max(self.state.now), alerts, seen)
+            }
+            other => other,
+        }
     }
 
     /// A picture of everything that is posted, and how it is routed.

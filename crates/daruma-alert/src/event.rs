@@ -28,6 +28,15 @@ pub enum Event {
     Source(SourceHealth),
     /// Somebody else's rules say that these alerts fire, or are over: one batch of the API.
     Posted(Vec<crate::AlertIn>),
+    /// As [`Event::Posted`], where some is held already: of what was said again in the same words only the
+    /// name is kept.
+    Reposted {
+        /// What is held.
+        again: Vec<crate::Again>,
+        /// The rest.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fresh: Vec<crate::AlertIn>,
+    },
     /// A person or a script asked for something.
     Commanded {
         /// Who, as far as it is known: a name given on the command line or a token's name.
@@ -52,6 +61,7 @@ impl Event {
             Event::Attempted(_) => "attempted",
             Event::Source(_) => "source",
             Event::Posted(_) => "posted",
+            Event::Reposted { .. } => "reposted",
             Event::Commanded { .. } => "commanded",
             Event::Tick => "tick",
         }

@@ -32,7 +32,7 @@ mod view;
 mod why;
 
 pub use crate::core::Core;
-pub use dispatch::{AlertIn, Dispatch, Group, Listed, Listing, Posted, Told};
+pub use dispatch::{Again, AlertIn, Dispatch, Group, Listed, Listing, Posted, Told};
 pub use envelope::Blocked;
 pub use event::{Command, Effect, Event, Watch, WatchCheck};
 pub use incidents::group_of;

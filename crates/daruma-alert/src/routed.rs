@@ -68,6 +68,11 @@ impl Cx<'_> {
         self.state.dispatch.post(&mut self.index.dispatch, &routing, now, alerts);
     }
 
+    pub(crate) fn posted_again(&mut self, again: &[crate::Again]) {
+        let (routing, now) = (self.index.routing.clone(), self.now);
+        self.state.dispatch.post_again(&mut self.index.dispatch, &routing, now, again);
+    }
+
     /// The loop's own alert began or ended.
     pub(crate) fn post_own(&mut self, alert: &Alert) {
         if !self.is_routed() || crate::notices::is_of_channels(alert) {

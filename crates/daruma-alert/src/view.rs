@@ -110,6 +110,10 @@ impl View {
             level: state.policy.notify.level(&alert.finding.labels),
             why: crate::why::alert(state, alert),
         };
+        let mut messages: BTreeMap<u64, Vec<Outgoing>> = BTreeMap::new();
+        for out in state.outbox.values() {
+            messages.entry(out.message.incident).or_default().push(out.clone());
+        }
         let mut incidents: Vec<IncidentView> = state
             .incidents
             .values()
@@ -135,12 +139,7 @@ impl View {
                             m.alert.state == AlertState::Firing
                                 && m.alert.finding.verdict == Verdict::Unknown
                         }),
-                    messages: state
-                        .outbox
-                        .values()
-                        .filter(|out| out.message.incident == incident.id)
-                        .cloned()
-                        .collect(),
+                    messages: messages.remove(&incident.id).unwrap_or_default(),
                     members,
                     recoveries,
                     incident: incident.clone(),

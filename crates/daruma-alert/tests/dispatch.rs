@@ -1,11 +1,12 @@
 //! Alertmanager's timelines, lived by the core: what is posted when, and exactly what must be told when.
 #![allow(clippy::unwrap_used)] // Helpers of tests, which the lint does not know as such.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use daruma_alert::routing::{GroupBy, InhibitRule, Node, Routing};
 use daruma_alert::{AlertIn, Command, Core, Effect, Event, Policy, ReceiverPolicy};
 use daruma_model::{Attempt, AttemptOutcome, Labels, Matchers, Message, MessageStatus, Span, Time};
+use proptest::prelude::*;
 
 fn at(seconds: f64) -> Time {
     Time(1_000_000_000 + (seconds * 1000.0).round() as i64)
@@ -141,7 +142,16 @@ impl Life {
                 generator_url: String::new(),
             })
             .collect();
-        self.event(&Event::Posted(alerts));
+        // What the journal keeps of it is less, and means the same.
+        let whole = Event::Posted(alerts);
+        let kept = self.core.condensed(self.now, whole.clone(), &mut HashSet::new());
+        let mut by_whole = self.core.clone();
+        let effects = by_whole.step(self.now, &whole);
+        assert_eq!(self.core.clone().step(self.now, &kept), effects, "{kept:?}");
+        let read: Event = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
+        assert_eq!(read, kept);
+        self.event(&read);
+        assert_eq!(self.core, by_whole, "{kept:?}");
     }
 
     fn command(&mut self, seconds: f64, command: Command) {
@@ -445,4 +455,78 @@ fn one_alert_of_a_route_with_a_child_goes_to_the_child_alone_unless_it_continues
         ])
     );
     life.expect(9.0, &[("", 2.0, 2.0, "A"), ("", 2.0, 2.0, "A"), ("", 2.0, 2.0, "B")]);
+}
+
+#[test]
+fn what_is_said_again_in_the_same_words_is_only_named_in_the_journal() {
+    let mut life = Life::new(vec![root(&["alertname"], 0.0, 10.0, 3600.0)]);
+    let alert = |i: usize, end: f64| AlertIn {
+        labels: [("alertname", "Full".to_owned()), ("unit", i.to_string())].into_iter().collect(),
+        annotations: [("summary", "a disk is over its threshold")].into(),
+        starts_at: Some(at(0.0)),
+        ends_at: Some(at(end)),
+        generator_url: "http://127.0.0.1/graph?g0.expr=full".into(),
+    };
+    let batch = |end: f64| Event::Posted((0..64).map(|i| alert(i, end)).collect());
+    let kept = |life: &Life, event| life.core.condensed(life.now, event, &mut HashSet::new());
+    let first = kept(&life, batch(300.0));
+    assert_eq!(first, batch(300.0), "what is new is kept whole");
+    life.event(&first);
+    life.go(at(60.0));
+    let again = kept(&life, batch(360.0));
+    let bytes = serde_json::to_string(&again).unwrap().len();
+    assert!(bytes < 64 * 16 + 100, "{bytes} bytes for 64 alerts: {again:?}");
+    life.event(&again);
+    let over = |life: &mut Life, end| {
+        life.go(at(end));
+        life.told.iter().any(|(_, message)| message.status == MessageStatus::Resolved)
+    };
+    assert!(!over(&mut life, 359.0), "the new end counts");
+    assert!(over(&mut life, 371.0));
+    // Whatever is not as it was is kept whole: another text, an end, an alert nobody knows any more.
+    life.now = at(400.0);
+    assert_eq!(kept(&life, batch(900.0)), batch(900.0), "they have ended and are forgotten");
+    life.event(&batch(900.0));
+    let mut other = alert(1, 900.0);
+    other.annotations = [("summary", "two disks are")].into();
+    let event = Event::Posted(vec![other, alert(2, 400.0)]);
+    assert_eq!(kept(&life, event.clone()), event);
+}
+
+proptest! {
+    /// However posts follow each other, also several before the first is taken in: what is kept of them
+    /// leads where they themselves lead.
+    #[test]
+    fn what_is_kept_of_posts_means_what_was_posted(
+        batches in prop::collection::vec(
+            (0_i64..40_000, prop::collection::vec(
+                prop::collection::vec((0_u8..4, 0_i64..60, prop::option::of(0_i64..120), 0_u8..2), 1..4),
+                1..4,
+            )),
+            1..8,
+        ),
+    ) {
+        let life = Life::new(vec![root(&["alertname"], 0.0, 5.0, 3600.0)]);
+        let (mut by_kept, mut by_whole, mut now) = (life.core.clone(), life.core, at(0.0));
+        for (pause, posts) in batches {
+            now += Span::millis(pause);
+            let mut seen = HashSet::new();
+            let posts: Vec<Event> = posts.into_iter().map(|alerts| {
+                let alerts = alerts.into_iter().map(|(name, start, end, note)| AlertIn {
+                    labels: [("alertname", ["a", "b", "c", "d"][usize::from(name)])].into(),
+                    annotations: [("note", ["x", "y"][usize::from(note)])].into(),
+                    starts_at: (start > 9).then(|| at(start as f64)),
+                    ends_at: end.map(|end| at(end as f64 + 60.0)),
+                    generator_url: String::new(),
+                });
+                Event::Posted(alerts.collect())
+            }).collect();
+            let kept: Vec<Event> =
+                posts.iter().map(|post| by_kept.condensed(now, post.clone(), &mut seen)).collect();
+            for (post, kept) in posts.iter().zip(&kept) {
+                prop_assert_eq!(by_kept.step(now, kept), by_whole.step(now, post));
+                prop_assert_eq!(&by_kept, &by_whole);
+            }
+        }
+    }
 }

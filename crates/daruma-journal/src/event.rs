@@ -2,7 +2,7 @@
 //! before anything reaches a backend.
 
 use daruma_model::Time;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -25,7 +25,39 @@ pub struct NewEvent {
     /// When it happened, by the journal's time.
     pub at: Time,
     /// A JSON object whose `v` is the version of its form (1 or more); at most 1 MiB as text.
-    pub body: Value,
+    pub body: Body,
+}
+
+/// The body of an event to be recorded: JSON as text, written once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body(String);
+
+impl Body {
+    /// What is serialized becomes the text, without a value in between.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn of(what: &impl Serialize) -> Result<Body, serde_json::Error> {
+        serde_json::to_string(what).map(Body)
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Value> for Body {
+    fn from(value: Value) -> Body {
+        Body(value.to_string())
+    }
+}
+
+/// Of a body, its version.
+#[derive(Deserialize)]
+struct Versioned {
+    v: u64,
 }
 
 /// An event as recorded.
@@ -100,10 +132,12 @@ impl Draft {
             let id: String = event_id.chars().take(160).collect();
             return invalid(format!("event id {id:?} is not 1 to 128 printable ASCII bytes"));
         }
-        if body.get("v").and_then(Value::as_u64).is_none_or(|version| version == 0) {
+        let Body(body) = body;
+        if serde_json::from_str::<Versioned>(&body).map_or(0, |body| body.v) == 0
+            || !body.starts_with('{')
+        {
             return invalid(format!("the body of {kind} has no version: `v` of 1 or more"));
         }
-        let body = body.to_string();
         if body.len() > BODY_BYTES_MAX {
             return invalid(format!("the body of {kind} has {} bytes, over 1 MiB", body.len()));
         }

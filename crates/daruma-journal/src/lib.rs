@@ -25,7 +25,7 @@ pub mod sqlite;
 
 pub use chain::{Damage, DamageKind, Head, Report};
 pub use error::JournalError;
-pub use event::{Event, NewEvent, hex};
+pub use event::{Body, Event, NewEvent, hex};
 pub use journal::{
     Appended, Backend, Batch, Expected, HealthState, Job, Journal, JournalHealth, Reply, Snapshot,
     Work,

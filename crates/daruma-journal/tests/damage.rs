@@ -372,7 +372,7 @@ fn golden_events(journal: &Journal) {
     journal.snapshot_put_blocking(4, b"state after 4".to_vec()).unwrap();
     let mut odd = event(7, 5);
     odd.at = daruma_model::Time(-1);
-    odd.body = serde_json::json!({ "v": 3, "f": 0.1, "n": null, "s": "\u{1}\n\"\u{1f38e}", "i": i64::MIN });
+    odd.body = serde_json::json!({ "v": 3, "f": 0.1, "n": null, "s": "\u{1}\n\"\u{1f38e}", "i": i64::MIN }).into();
     put(journal, vec![odd]);
 }
 

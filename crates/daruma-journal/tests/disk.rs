@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{all, event, events, put};
+use common::{all, event, events, padded, put};
 use daruma_journal::{Appended, HealthState, Journal, JournalError, Options, ReadOnly};
 
 /// A file system of a few MiB, gone with the test.
@@ -66,9 +66,7 @@ fn options() -> Options {
 }
 
 fn append(journal: &Journal, number: u64) -> Result<Appended, JournalError> {
-    let mut one = event((number % 64) as u8, number);
-    one.body["pad"] = "x".repeat(2000).into();
-    journal.append_blocking(vec![one], None, vec![])
+    journal.append_blocking(vec![padded((number % 64) as u8, number, 2000)], None, vec![])
 }
 
 /// Waits until the journal is in this state; how long that takes is not the matter here.

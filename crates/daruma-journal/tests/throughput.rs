@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Instant;
 
-use common::event;
+use common::padded;
 use daruma_journal::{Journal, NewEvent, Options};
 
 /// How ids follow one another.
@@ -20,13 +20,12 @@ enum Ids {
 fn batch(ids: Ids, from: u64, size: u64) -> Vec<NewEvent> {
     let mut batch = Vec::new();
     for number in from..from + size {
-        let mut one = event((number % 64) as u8, number);
+        let mut one = padded((number % 64) as u8, number, 220);
         one.event_id = match ids {
             // Every leaf of the index is touched by every batch.
             Ids::Random => format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             Ids::Rising => format!("{number:016x}"),
         };
-        one.body["pad"] = "x".repeat(220).into();
         batch.push(one);
     }
     batch

@@ -61,6 +61,36 @@ pub(crate) fn json_text(status: StatusCode, text: Vec<u8>) -> Answer {
     bytes(status, "application/json", text)
 }
 
+/// JSON that is made piece by piece, each when the one before it was taken.
+pub(crate) fn pieces(pieces: impl Iterator<Item = Bytes> + Send + Unpin + 'static) -> Answer {
+    let mut answer = Response::new(Pieces { pieces, rested: true }.boxed_unsync());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+struct Pieces<I> {
+    pieces: I,
+    rested: bool,
+}
+
+impl<I: Iterator<Item = Bytes> + Unpin> hyper::body::Body for Pieces<I> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        // Between two pieces others have their turn.
+        self.rested = !self.rested;
+        if self.rested {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.pieces.next().map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
 /// Nothing but a status.
 pub(crate) fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::new()).boxed_unsync());

@@ -1078,6 +1078,10 @@ fn tell(event: &Event) -> String {
         Event::Commanded { command, .. } => format!("{command:?}"),
         Event::Source(health) => format!("{health:?}"),
         Event::Posted(alerts) => format!("{} alerts posted", alerts.len()),
+        Event::Reposted { again, fresh } => {
+            let known: usize = again.iter().map(|again| again.of.len()).sum();
+            format!("{} alerts posted, {known} of them again", known + fresh.len())
+        }
         Event::Started => "started".to_owned(),
         Event::Tick => "tick".to_owned(),
     }

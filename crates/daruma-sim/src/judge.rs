@@ -286,7 +286,11 @@ impl Judge {
                 }
             }
             Event::Started => self.started = true,
-            Event::Tick | Event::Posted(_) | Event::Source(_) | Event::Commanded { .. } => {}
+            Event::Tick
+            | Event::Posted(_)
+            | Event::Reposted { .. }
+            | Event::Source(_)
+            | Event::Commanded { .. } => {}
         }
     }
 

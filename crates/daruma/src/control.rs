@@ -4,7 +4,7 @@
 //! Never: a performer before the record; an answer to a command before it is durable; a lost event
 //! (what cannot be written waits, and the queue in front of it fills visibly).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,13 +13,18 @@ use daruma_alert::{Core, Effect, Event, Listing, View};
 use daruma_journal::{Appended, Journal, NewEvent};
 use daruma_model::{Clock, Span, Time};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::records::{self, Ids};
 
 /// Events decided on together at most.
 const BATCH_MAX: usize = 500;
+/// So many bytes of records at most are kept in one write, unless one event alone has more.
+const BATCH_BYTES: usize = 8 << 20;
 /// A snapshot is taken after so many records, so that a start replays few.
 const SNAPSHOT_EVERY: u64 = 20_000;
+/// Or after so many bytes of them.
+const SNAPSHOT_BYTES: usize = 128 << 20;
 /// The picture of the state is made at most this often.
 const SHOW_EVERY: Span = Span::millis(50);
 /// How long a failed write waits for its next try.
@@ -88,6 +93,10 @@ pub struct Control<P> {
     pub tail: u64,
     /// The record of the last snapshot.
     pub snapshot_at: u64,
+    /// Bytes of the records since it was begun.
+    pub since_snapshot: usize,
+    /// A snapshot that is being written.
+    pub snapshot: Option<JoinHandle<()>>,
     /// Turns true when the program stops; performers hold the inbox open, so its end does not tell.
     pub closing: watch::Receiver<bool>,
     /// When the picture was last shown.
@@ -111,12 +120,20 @@ impl<P: Perform> Control<P> {
                     held.push_back(input);
                 }
             }
-            held = self.turn(held).await;
-            if !held.is_empty() {
+            if !self.turn(&mut held).await {
                 tokio::time::sleep(RETRY).await;
             }
         }
-        self.take_snapshot().await;
+        for _ in 0..2 {
+            // What is being written first, if anything; then what has come since.
+            if let Some(writing) = self.snapshot.take() {
+                said(writing.await);
+            }
+            self.begin_snapshot();
+        }
+        if let Some(writing) = self.snapshot.take() {
+            said(writing.await);
+        }
     }
 
     /// The next event, or a tick when a deadline of the core comes first.
@@ -146,33 +163,46 @@ impl<P: Perform> Control<P> {
         }
     }
 
-    /// Keeps a batch, decides, keeps the decisions, performs. Returns what could not be kept.
-    async fn turn(&mut self, mut batch: VecDeque<Input>) -> VecDeque<Input> {
+    /// Keeps a batch from the front of what is held, decides, keeps the decisions, performs. `false`: it
+    /// could not be kept, and what may wait is held again.
+    async fn turn(&mut self, held: &mut VecDeque<Input>) -> bool {
         let now = (self.clock)();
         self.counters.turned_at.store(u64::try_from(now.0).unwrap_or(0), Ordering::Relaxed);
-        let mut records = Vec::with_capacity(batch.len());
+        let mut batch = Vec::with_capacity(held.len());
+        let mut records = Vec::with_capacity(held.len());
         let mut checkpoints = Vec::new();
-        batch.retain_mut(|input| {
+        let mut bytes = 0;
+        // Alerts that are spoken of in this batch; `None` once something in it may move any alert.
+        let mut seen = Some(HashSet::new());
+        while let Some(mut input) = (bytes < BATCH_BYTES).then(|| held.pop_front()).flatten() {
             checkpoints.append(&mut input.checkpoints);
             if let Some(look) = input.look.take() {
                 // Whoever asked may have gone away.
                 drop(look.send(self.core.listing()));
             }
-            let Some(event) = &input.event else { return false };
-            match self.ids.event(&self.core, now, event) {
+            let Some(event) = input.event.take() else { continue };
+            let event = match (&event, &mut seen) {
+                (Event::Posted(_), Some(seen)) => self.core.condensed(now, event, seen),
+                (Event::Attempted(_) | Event::Tick, _) => event,
+                _ => {
+                    seen = None;
+                    event
+                }
+            };
+            match self.ids.event(&self.core, now, &event) {
                 Ok(record) => {
+                    bytes += record.body.text().len();
                     records.push(record);
-                    true
+                    batch.push(Input { event: Some(event), ..input });
                 }
                 Err(error) => {
                     crate::log::error(&format!("an event cannot be written as JSON: {error}"));
-                    refuse(input, &error.to_string());
-                    false
+                    refuse(&mut input, &error.to_string());
                 }
             }
-        });
+        }
         if records.is_empty() && checkpoints.is_empty() {
-            return VecDeque::new();
+            return true;
         }
         // Of two positions of one file the later counts.
         let mut seen = std::collections::HashSet::new();
@@ -190,9 +220,11 @@ impl<P: Perform> Control<P> {
                 }
                 waits
             });
-            batch.push_back(Input { event: None, reply: None, checkpoints, look: None });
-            return batch;
+            held.push_front(Input { event: None, reply: None, checkpoints, look: None });
+            batch.into_iter().rev().for_each(|input| held.push_front(input));
+            return false;
         }
+        self.since_snapshot += bytes;
         let mut effects = Vec::new();
         for mut input in batch {
             let Some(event) = input.event.take() else { continue };
@@ -209,10 +241,13 @@ impl<P: Perform> Control<P> {
             self.performers.start(effect);
         }
         self.show(now);
-        if self.tail >= self.snapshot_at + SNAPSHOT_EVERY {
-            self.take_snapshot().await;
+        if let Some(writing) = self.snapshot.take_if(|writing| writing.is_finished()) {
+            said(writing.await);
         }
-        VecDeque::new()
+        if self.tail >= self.snapshot_at + SNAPSHOT_EVERY || self.since_snapshot > SNAPSHOT_BYTES {
+            self.begin_snapshot();
+        }
+        true
     }
 
     /// Shows the state, but not more often than anybody could look.
@@ -271,18 +306,35 @@ impl<P: Perform> Control<P> {
         }
     }
 
-    async fn take_snapshot(&mut self) {
-        if self.tail == self.snapshot_at {
+    /// Has a snapshot written beside the loop, unless one is, or nothing has come since the last.
+    fn begin_snapshot(&mut self) {
+        if self.tail == self.snapshot_at || self.snapshot.is_some() {
             return;
         }
-        let bytes = match records::snapshot(&self.core) {
-            Ok(bytes) => bytes,
-            Err(error) => return crate::log::error(&format!("no snapshot: {error}")),
-        };
-        match self.journal.snapshot_put(self.tail, bytes).await {
-            Ok(()) => self.snapshot_at = self.tail,
-            Err(error) => crate::log::error(&format!("no snapshot: {error}")),
-        }
+        let (state, tail, journal) = (self.core.state().clone(), self.tail, self.journal.clone());
+        self.snapshot_at = tail;
+        self.since_snapshot = 0;
+        self.snapshot = Some(tokio::spawn(async move {
+            let packed = tokio::task::spawn_blocking(move || records::snapshot(&state)).await;
+            let put = match packed {
+                Ok(Ok(bytes)) => {
+                    journal.snapshot_put(tail, bytes).await.map_err(|error| error.to_string())
+                }
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            // The next one comes in its time; until then a start folds more of the journal.
+            if let Err(why) = put {
+                crate::log::error(&format!("no snapshot: {why}"));
+            }
+        }));
+    }
+}
+
+/// How the writing of a snapshot ended, where it has not said so itself.
+fn said(written: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = written {
+        crate::log::error(&format!("no snapshot: {error}"));
     }
 }
 

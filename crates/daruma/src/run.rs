@@ -169,6 +169,8 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         ids: Ids::new(folded.tail, now),
         tail: folded.tail,
         snapshot_at: folded.tail - folded.records.min(folded.tail),
+        since_snapshot: 0,
+        snapshot: None,
         core: folded.core,
         journal: journal.clone(),
         performers,

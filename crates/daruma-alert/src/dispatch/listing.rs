@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use daruma_model::{Labels, Time};
 
-use super::{Dispatch, DispatchIndex, Posted};
+use super::{Dispatch, DispatchIndex, Posted, Sources};
 use crate::routing::Routing;
 use crate::{Hold, Silence};
 
@@ -23,10 +23,8 @@ pub struct Listing {
     pub holds: Vec<Hold>,
     /// Names of all receivers.
     pub receivers: Vec<String>,
-    /// The groups: number, receiver, key, labels, the incident people handle it by.
-    pub groups: BTreeMap<u64, Listed>,
     alerts: Dispatch,
-    index: DispatchIndex,
+    sources: Arc<Sources>,
 }
 
 /// A group in a [`Listing`].
@@ -56,30 +54,46 @@ impl Listing {
         receivers: Vec<String>,
     ) -> Listing {
         let dispatch = &state.dispatch;
-        let groups =
-            dispatch.groups.iter().filter(|(_, group)| !group.orphan).map(|(id, group)| {
-                let node = routing.nodes.get(group.node);
-                let listed = Listed {
-                    receiver: node.map_or_else(String::new, |node| node.receiver.clone()),
-                    key: group.key.clone(),
-                    labels: group.labels.clone(),
-                    members: group.members.iter().copied().collect(),
-                    incident: group.incident,
-                    next: Some(group.next).filter(|next| *next < Time::MAX),
-                    muted_by: routing.closed(group.node, state.now),
-                };
-                (*id, listed)
-            });
         Listing {
             now: state.now,
-            groups: groups.collect(),
             silences: state.silences.values().cloned().collect(),
             holds: state.holds.values().cloned().collect(),
             receivers,
-            alerts: Dispatch { alerts: dispatch.alerts.clone(), ..Dispatch::default() },
-            index: DispatchIndex { sources: index.sources.clone(), ..DispatchIndex::default() },
+            alerts: Dispatch {
+                alerts: dispatch.alerts.clone(),
+                groups: dispatch.groups.clone(),
+                ..Dispatch::default()
+            },
+            sources: Arc::clone(&index.sources),
             routing,
         }
+    }
+
+    /// The groups, by number.
+    #[must_use]
+    pub fn groups(&self) -> BTreeMap<u64, Listed> {
+        let groups = self.alerts.groups.iter().filter(|(_, group)| !group.orphan);
+        let listed = groups.map(|(id, group)| {
+            let node = self.routing.nodes.get(group.node);
+            let listed = Listed {
+                receiver: node.map_or_else(String::new, |node| node.receiver.clone()),
+                key: group.key.clone(),
+                labels: group.labels.clone(),
+                members: group.members.iter().copied().collect(),
+                incident: group.incident,
+                next: Some(group.next).filter(|next| *next < Time::MAX),
+                muted_by: self.routing.closed(group.node, self.now),
+            };
+            (*id, listed)
+        });
+        listed.collect()
+    }
+
+    /// Every alert from this fingerprint on that is not over at `now`, by fingerprint.
+    pub fn alerts_from(&self, fingerprint: u64, now: Time) -> impl Iterator<Item = (u64, &Posted)> {
+        let all = self.alerts.alerts.from(fingerprint);
+        all.map(|(fingerprint, alert)| (*fingerprint, &**alert))
+            .filter(move |(_, alert)| !alert.is_over(now))
     }
 
     /// Every alert that is not over at `now`, by fingerprint.
@@ -103,13 +117,13 @@ impl Listing {
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.alerts.alerts.is_empty()
+        self.len() == 0
     }
 
     /// Fingerprints of the alerts that inhibit one with these labels at `now`.
     #[must_use]
     pub fn inhibited_by(&self, now: Time, labels: &Labels) -> Vec<u64> {
-        self.alerts.inhibitors(&self.index.sources, &self.routing, now, labels).collect()
+        self.alerts.inhibitors(&self.sources, &self.routing, now, labels).collect()
     }
 
     /// The active silences that mute these labels at `now`.
@@ -124,7 +138,8 @@ impl Listing {
 
     /// Names of the receivers of the groups an alert is in, in the order of the routes.
     pub fn receivers_of<'a>(&'a self, alert: &'a Posted) -> impl Iterator<Item = &'a str> {
-        let groups = alert.groups.iter().filter_map(|id| self.groups.get(id));
-        groups.map(|group| group.receiver.as_str())
+        let groups = alert.groups.iter().filter_map(|id| self.alerts.groups.get(id));
+        let nodes = groups.filter(|group| !group.orphan).map(|group| group.node);
+        nodes.filter_map(|node| Some(self.routing.nodes.get(node)?.receiver.as_str()))
     }
 }

@@ -17,6 +17,7 @@ mod group;
 mod inhibit;
 mod listing;
 mod posted;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,21 +29,27 @@ pub(crate) use flush::{Flush, Muted, Telling};
 pub use group::{Group, Told};
 pub(crate) use inhibit::Sources;
 pub use listing::{Listed, Listing};
-pub use posted::{AlertIn, Posted};
+pub use posted::{Again, AlertIn, Posted};
+pub(crate) use table::Table;
 
 use crate::routing::Routing;
 
 /// Alerts held at once; one more is refused and counted.
 pub(crate) const POSTED_MAX: usize = 500_000;
 
+/// Fingerprints are spread evenly: of a hundred thousand, a hundred share a part.
+const ALERT_BITS: u32 = 54;
+/// Groups are numbered in the order they come.
+const GROUP_BITS: u32 = 6;
+
 /// Everything that was posted and is not over, in its groups, and what was told of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dispatch {
     /// By fingerprint of the labels.
     #[serde(with = "posted::at_rest")]
-    pub(crate) alerts: BTreeMap<u64, Arc<Posted>>,
+    pub(crate) alerts: Table<Arc<Posted>, ALERT_BITS>,
     /// By number.
-    pub(crate) groups: BTreeMap<u64, Group>,
+    pub(crate) groups: Table<Group, GROUP_BITS>,
     /// By group key and channel.
     pub(crate) told: BTreeMap<String, BTreeMap<String, Told>>,
     /// The last group's number.
@@ -59,16 +66,18 @@ pub(crate) struct DispatchIndex {
     /// Groups by node and labels.
     pub(crate) by_labels: BTreeMap<(usize, Labels), u64>,
     /// What may inhibit.
-    pub(crate) sources: Sources,
+    pub(crate) sources: Arc<Sources>,
     /// Firing alerts by the service they speak of, for dependencies.
     pub(crate) services: BTreeMap<String, BTreeSet<u64>>,
+    /// Addresses of what is held.
+    pub(crate) urls: posted::Urls,
 }
 
 impl DispatchIndex {
     pub(crate) fn of(dispatch: &Dispatch, routing: &Routing) -> DispatchIndex {
-        let mut index =
-            DispatchIndex { sources: Sources::new(&routing.inhibit), ..DispatchIndex::default() };
-        for (id, group) in &dispatch.groups {
+        let sources = Arc::new(Sources::new(&routing.inhibit));
+        let mut index = DispatchIndex { sources, ..DispatchIndex::default() };
+        for (id, group) in dispatch.groups.iter() {
             if !group.orphan {
                 index.by_labels.insert((group.node, group.labels.clone()), *id);
             }
@@ -76,14 +85,17 @@ impl DispatchIndex {
                 index.due.insert((group.next, *id));
             }
         }
-        for (fingerprint, alert) in &dispatch.alerts {
+        for (fingerprint, alert) in dispatch.alerts.iter() {
             index.alert_comes(routing, *fingerprint, alert);
         }
         index
     }
 
     pub(crate) fn alert_comes(&mut self, routing: &Routing, fingerprint: u64, alert: &Posted) {
-        self.sources.comes(&routing.inhibit, fingerprint, &alert.labels);
+        if !routing.inhibit.is_empty() {
+            let sources = Arc::make_mut(&mut self.sources);
+            sources.comes(&routing.inhibit, fingerprint, &alert.labels);
+        }
         let service = alert.labels.get("service");
         if !service.is_empty() {
             self.services.entry(service.to_owned()).or_default().insert(fingerprint);
@@ -91,7 +103,10 @@ impl DispatchIndex {
     }
 
     pub(crate) fn alert_goes(&mut self, routing: &Routing, fingerprint: u64, alert: &Posted) {
-        self.sources.goes(&routing.inhibit, fingerprint, &alert.labels);
+        if !routing.inhibit.is_empty() {
+            let sources = Arc::make_mut(&mut self.sources);
+            sources.goes(&routing.inhibit, fingerprint, &alert.labels);
+        }
         let service = alert.labels.get("service");
         if let Some(all) = self.services.get_mut(service) {
             all.remove(&fingerprint);

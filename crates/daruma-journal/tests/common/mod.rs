@@ -3,7 +3,7 @@
 
 use daruma_journal::{Appended, Event, Journal, NewEvent};
 use daruma_model::Time;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The event with this number: its id, time and body follow from it.
 pub fn event(shard: u8, number: u64) -> NewEvent {
@@ -12,8 +12,19 @@ pub fn event(shard: u8, number: u64) -> NewEvent {
         kind: "alert.firing".to_owned(),
         event_id: format!("e{number}"),
         at: Time(1_800_000_000_000 + number as i64),
-        body: json!({ "v": 1, "number": number, "text": "disk / is 91.5 % full \u{1f38e}" }),
+        body: body(number).into(),
     }
+}
+
+fn body(number: u64) -> Value {
+    json!({ "v": 1, "number": number, "text": "disk / is 91.5 % full \u{1f38e}" })
+}
+
+/// The same event with so many bytes more.
+pub fn padded(shard: u8, number: u64, bytes: usize) -> NewEvent {
+    let mut body = body(number);
+    body["pad"] = "x".repeat(bytes).into();
+    NewEvent { body: body.into(), ..event(shard, number) }
 }
 
 pub fn events(shard: u8, numbers: std::ops::Range<u64>) -> Vec<NewEvent> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use daruma_alert::{Listing, Posted};
+use daruma_alert::{AlertIn, Listing, Posted};
 use daruma_model::{Matcher, Time};
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -19,42 +19,73 @@ use crate::shared::LoopAsk;
 
 /// Alerts one post may hold.
 const ALERTS_MAX: usize = 50_000;
+/// A body up to this size is read in well under a millisecond.
+const AT_ONCE_BYTES: usize = 128 << 10;
+/// Bytes of alerts as JSON in one event, which the journal keeps up to twice that size.
+const EVENT_BYTES: usize = 512 << 10;
+/// A listing is written in pieces of about this size, each when the one before it was taken.
+const PIECE_BYTES: usize = 64 << 10;
+/// Alerts that are looked at for one piece.
+const PIECE_ALERTS: usize = 2_000;
+
+/// What a post holds: batches that each fit into one event, and what is wrong with the rest.
+type Read = (Vec<Vec<AlertIn>>, Vec<Bad>);
+
+fn read(body: &[u8]) -> Result<Read, Bad> {
+    let posted: Vec<PostedAlert> =
+        serde_json::from_slice(body).map_err(|error| format!("bad request: {error}"))?;
+    if posted.len() > ALERTS_MAX {
+        return Err(format!("{} alerts at once; at most {ALERTS_MAX}", posted.len()));
+    }
+    let (mut good, mut bad, mut room) = (Vec::<Vec<AlertIn>>::new(), Vec::new(), 0);
+    for alert in posted {
+        match alert.checked() {
+            Ok((alert, bytes)) => {
+                if bytes > room {
+                    room = EVENT_BYTES;
+                    good.push(Vec::new());
+                }
+                room = room.saturating_sub(bytes);
+                if let Some(last) = good.last_mut() {
+                    last.push(alert);
+                }
+            }
+            Err(why) => bad.push(why),
+        }
+    }
+    Ok((good, bad))
+}
 
 /// `POST /api/v2/alerts`: what is valid is taken, also beside what is not.
 pub(super) async fn post(site: &Arc<Site>, body: Bytes) -> Answer {
-    let read = tokio::task::spawn_blocking(move || {
-        let posted: Vec<PostedAlert> =
-            serde_json::from_slice(&body).map_err(|error| format!("bad request: {error}"))?;
-        if posted.len() > ALERTS_MAX {
-            return Err(format!("{} alerts at once; at most {ALERTS_MAX}", posted.len()));
-        }
-        let mut good = Vec::with_capacity(posted.len());
-        let mut bad = Vec::new();
-        for alert in posted {
-            match alert.checked() {
-                Ok(alert) => good.push(alert),
-                Err(why) => bad.push(why),
-            }
-        }
-        Ok((good, bad))
-    });
-    let (good, bad) = match read.await {
+    // What is read in less time than it takes to hand it over is read here.
+    let read = match body.len() <= AT_ONCE_BYTES {
+        true => Ok(read(&body)),
+        false => tokio::task::spawn_blocking(move || read(&body)).await,
+    };
+    let (good, bad) = match read {
         Ok(Ok(read)) => read,
         Ok(Err(why)) => return refused(StatusCode::BAD_REQUEST, &why),
         Err(error) => return refused(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
-    if !good.is_empty() {
-        let (reply, told) = oneshot::channel();
-        let asked = async {
-            site.shared.loop_asks.send(LoopAsk::Post { alerts: good, reply }).await.ok()?;
-            told.await.ok()
-        };
-        match tokio::time::timeout(super::WITHIN, asked).await {
-            Ok(Some(Ok(()))) => {}
-            Ok(Some(Err(why))) => return refused(StatusCode::SERVICE_UNAVAILABLE, &why),
-            Ok(None) | Err(_) => {
-                return refused(StatusCode::SERVICE_UNAVAILABLE, "daruma is busy or stopping");
-            }
+    let asked = async {
+        let mut answers = Vec::with_capacity(good.len());
+        for alerts in good {
+            let (reply, told) = oneshot::channel();
+            site.shared.loop_asks.send(LoopAsk::Post { alerts, reply }).await.ok()?;
+            answers.push(told);
+        }
+        let mut said = Ok(());
+        for told in answers {
+            said = said.and(told.await.ok()?);
+        }
+        Some(said)
+    };
+    match tokio::time::timeout(super::WITHIN, asked).await {
+        Ok(Some(Ok(()))) => {}
+        Ok(Some(Err(why))) => return refused(StatusCode::SERVICE_UNAVAILABLE, &why),
+        Ok(None) | Err(_) => {
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "daruma is busy or stopping");
         }
     }
     if bad.is_empty() {
@@ -178,20 +209,50 @@ impl Wanted {
     }
 }
 
-/// `GET /api/v2/alerts`.
-pub(super) fn all(listing: &Listing, now: Time, query: &str) -> Result<Option<Vec<u8>>, Bad> {
+/// `GET /api/v2/alerts`: written as fast as it is read, so that neither a hundred thousand alerts nor a
+/// slow reader takes more than one piece of memory.
+pub(super) fn all(listing: Listing, now: Time, query: &str) -> Result<Answer, Bad> {
     let wanted = Wanted::of(query)?;
-    let mut out = Vec::with_capacity(listing.len().saturating_mul(600).min(1 << 26));
-    out.push(b'[');
-    for found in listing.alerts(now) {
-        let Some(alert) = wanted.shown(listing, now, found) else { continue };
-        if out.len() > 1 {
-            out.push(b',');
+    Ok(answer::pieces(Pieces { listing, now, wanted, from: Some(0), first: true }))
+}
+
+/// A listing on its way.
+struct Pieces {
+    listing: Listing,
+    now: Time,
+    wanted: Wanted,
+    /// The next fingerprint; `None` after the last.
+    from: Option<u64>,
+    first: bool,
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let from = self.from.take()?;
+        let mut out = Vec::with_capacity(PIECE_BYTES + 4096);
+        let alerts = self.listing.alerts_from(from, self.now).enumerate();
+        for (looked_at, (fingerprint, alert)) in alerts {
+            if out.len() >= PIECE_BYTES || looked_at >= PIECE_ALERTS {
+                self.from = Some(fingerprint);
+                break;
+            }
+            let shown = self.wanted.shown(&self.listing, self.now, (fingerprint, alert));
+            let Some(shown) = shown else { continue };
+            out.push(if self.first { b'[' } else { b',' });
+            self.first = false;
+            if let Err(error) = serde_json::to_writer(&mut out, &shown) {
+                // Texts, times and numbers can always be written.
+                debug_assert!(false, "{error}");
+                return None;
+            }
         }
-        serde_json::to_writer(&mut out, &alert).map_err(|error| error.to_string())?;
+        if self.from.is_none() {
+            out.extend_from_slice(if self.first { b"[]" } else { b"]" });
+        }
+        Some(Bytes::from(out))
     }
-    out.push(b']');
-    Ok(Some(out))
 }
 
 #[derive(Serialize)]
@@ -209,7 +270,8 @@ pub(super) fn groups(listing: &Listing, now: Time, query: &str) -> Result<Option
     // Groups of one receiver and one label set are shown as one, whatever routes lead there.
     let mut shown: BTreeMap<(&daruma_model::Labels, &str), BTreeMap<u64, Alert<'_>>> =
         BTreeMap::new();
-    for group in listing.groups.values() {
+    let all = listing.groups();
+    for group in all.values() {
         if !wanted.receiver.as_ref().is_none_or(|r| r.matches_value(&group.receiver)) {
             continue;
         }

@@ -1,7 +1,5 @@
 //! What comes in: alerts and silences as JSON, checked before the loop sees them.
 
-use std::collections::BTreeMap;
-
 use daruma_alert::AlertIn;
 use daruma_model::{Labels, MatchOp, Matcher, Matchers, Time};
 use serde::Deserialize;
@@ -19,62 +17,92 @@ const MATCHERS_MAX: usize = 100;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PostedAlert {
-    labels: BTreeMap<String, String>,
+    labels: Labels,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<Labels>,
     #[serde(default)]
-    starts_at: Option<String>,
+    starts_at: Option<When>,
     #[serde(default)]
-    ends_at: Option<String>,
+    ends_at: Option<When>,
     #[serde(default, rename = "generatorURL")]
     generator_url: Option<String>,
 }
 
+/// A time as posted; one that cannot be read spoils its own alert, not the whole batch.
+struct When(Result<Option<Time>, Bad>);
+
+impl<'de> Deserialize<'de> for When {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<When, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = When;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a time as text")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<When, E> {
+                Ok(When(time(text)))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
 /// A time; Go's zero time stands for none.
-fn time(text: Option<&str>, what: &str) -> Result<Option<Time>, Bad> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    if text.starts_with("0001-01-01T00:00:00") {
+fn time(text: &str) -> Result<Option<Time>, Bad> {
+    if text.is_empty() || text.starts_with("0001-01-01T00:00:00") {
         return Ok(None);
     }
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => Ok(Some(Time(time.as_millisecond()))),
-        Err(error) => Err(format!("{what} {text:?} is no RFC 3339 time: {error}")),
+        Err(error) => Err(format!("{text:?} is no RFC 3339 time: {error}")),
     }
 }
 
+fn named(time: Result<Option<Time>, Bad>, what: &str) -> Result<Option<Time>, Bad> {
+    time.map_err(|why| format!("{what} {why}"))
+}
+
+/// Bytes of a text as JSON.
+fn written(text: &str) -> usize {
+    let more = |byte: u8| match byte {
+        b'"' | b'\\' => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    text.len() + text.bytes().map(more).sum::<usize>()
+}
+
 impl PostedAlert {
-    pub(super) fn checked(self) -> Result<AlertIn, Bad> {
+    /// The alert, and about how many bytes it has as JSON.
+    pub(super) fn checked(self) -> Result<(AlertIn, usize), Bad> {
+        let labels = self.labels;
         let annotations = self.annotations.unwrap_or_default();
-        let texts = self.labels.iter().chain(&annotations);
-        let bytes: usize = texts.map(|(name, value)| name.len() + value.len()).sum();
-        if self.labels.len().max(annotations.len()) > PAIRS_MAX || bytes > TEXT_BYTES_MAX {
+        let generator_url = self.generator_url.unwrap_or_default();
+        let texts = || labels.iter().chain(annotations.iter());
+        let bytes: usize = texts().map(|(name, value)| written(name) + written(value) + 6).sum();
+        let bytes = bytes + written(&generator_url) + 80;
+        if labels.len().max(annotations.len()) > PAIRS_MAX || bytes > TEXT_BYTES_MAX {
             return Err(format!(
                 "an alert has at most {PAIRS_MAX} labels and {TEXT_BYTES_MAX} bytes of text"
             ));
         }
-        for name in self.labels.keys().chain(annotations.keys()) {
-            if name.is_empty() {
-                return Err("invalid label set: a label has an empty name".to_owned());
-            }
+        if texts().any(|(name, _)| name.is_empty()) {
+            return Err("invalid label set: a label has an empty name".to_owned());
         }
-        let labels: Labels = self.labels.into_iter().collect();
         if labels.is_empty() {
             return Err("at least one label pair required".to_owned());
         }
-        let starts_at = time(self.starts_at.as_deref(), "startsAt")?;
-        let ends_at = time(self.ends_at.as_deref(), "endsAt")?;
+        let read = |time: Option<When>, what| named(time.map_or(Ok(None), |time| time.0), what);
+        let starts_at = read(self.starts_at, "startsAt")?;
+        let ends_at = read(self.ends_at, "endsAt")?;
         if let (Some(start), Some(end)) = (starts_at, ends_at)
             && start > end
         {
             return Err("start time must be before end time".to_owned());
         }
-        Ok(AlertIn {
-            labels,
-            annotations: annotations.into_iter().collect(),
-            starts_at,
-            ends_at,
-            generator_url: self.generator_url.unwrap_or_default(),
-        })
+        Ok((AlertIn { labels, annotations, starts_at, ends_at, generator_url }, bytes))
     }
 }
 
@@ -142,8 +170,8 @@ impl PostedSilence {
                 "invalid silence: at least one matcher must not match the empty string".to_owned()
             );
         }
-        let from = time(Some(&self.starts_at), "startsAt")?.unwrap_or(now);
-        let until = time(Some(&self.ends_at), "endsAt")?
+        let from = named(time(&self.starts_at), "startsAt")?.unwrap_or(now);
+        let until = named(time(&self.ends_at), "endsAt")?
             .ok_or_else(|| "invalid silence: it has no end".to_owned())?;
         if until <= now {
             return Err("Failed to create silence: end time can't be in the past".to_owned());
