@@ -369,6 +369,7 @@ impl Cx<'_> {
         if let Some(hold) = self.state.holds.remove(&id) {
             let text = format!("the hold of {} on {} ended: {why}", hold.by, hold.matchers);
             self.say_where(&hold.matchers, &text);
+            self.stir_groups();
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whoever cannot be reached is stood in for: one receiver after another, each by a deadline, and at
 //! last everybody else hears that nobody could be reached.
 
-use daruma_model::{MessageAlert, MessageStatus, Span, Time, Verdict};
+use daruma_model::{Labels, MessageAlert, MessageStatus, Span, Time, Verdict};
 
 use crate::core::Cx;
 use crate::{Delivery, EntryKind, Outgoing, State};
@@ -76,20 +76,32 @@ impl Cx<'_> {
 
     fn fall_back(&mut self, first: u64) {
         self.disarm(first);
-        let Some(out) = self.state.outbox.get_mut(&first) else { return };
+        let Some(out) = self.state.outbox.get(&first) else { return };
         let Some(step) = out.unreached else { return };
         let message = out.message.clone();
         let waited = self.now.since(message.created);
         let said = out.attempts.back().map_or("no answer yet", |attempt| attempt.said.as_str());
         let said = said.to_owned();
+        // Whoever looks after it was reached.
+        let incident = self.state.incidents.get(&message.incident);
+        let open = incident.is_some_and(|i| i.resolved.is_none() && i.acked.is_none());
+        let pressing: Vec<MessageAlert> =
+            message.alerts.iter().filter(|alert| open && self.presses(alert)).cloned().collect();
         let notify = &self.state.policy.notify;
-        let Some(receiver) = notify.receiver(&message.receiver) else {
-            out.unreached = None; // Whoever left the configuration is not looked for.
-            return;
-        };
-        let next = receiver.fallback.get(step).and_then(|next| notify.receiver(&next.to)).cloned();
-        out.unreached = next.as_ref().map(|_| step + 1);
+        // Whoever left the configuration is not looked for, and what is over or muted by now is not
+        // missed.
+        let receiver = notify.receiver(&message.receiver).filter(|_| !pressing.is_empty());
+        let chain = receiver.map(|receiver| &receiver.fallback);
+        let next = chain.and_then(|chain| chain.get(step));
+        let next = next.and_then(|next| notify.receiver(&next.to)).cloned();
+        let is_missed = chain.is_some();
+        if let Some(out) = self.state.outbox.get_mut(&first) {
+            out.unreached = next.as_ref().map(|_| step + 1);
+        }
         self.arm(first);
+        if !is_missed {
+            return;
+        }
         let name = &message.receiver;
         let Some(next) = next else {
             let labels =
@@ -108,15 +120,40 @@ impl Cx<'_> {
             let text = format!("{name} took nothing for {waited}: {} is told instead", next.name);
             incident.say(self.now, EntryKind::Told, text);
         }
-        let alerts: Vec<(String, MessageAlert)> = message
-            .alerts
-            .iter()
-            .map(|alert| (format!("{}\u{1f}fallback", alert.labels), alert.clone()))
+        let alerts = pressing
+            .into_iter()
+            .map(|alert| (format!("{}\u{1f}fallback", alert.labels), alert))
             .collect();
         let title = format!("{name} cannot be reached: {}", message.title);
         let title: String = title.chars().take(200).collect();
         let firing = MessageStatus::Firing;
         self.enqueue_for(first, message.incident, &next, firing, message.level, &title, alerts);
+    }
+
+    /// Whether an alert of a message still fires and nothing mutes it.
+    fn presses(&self, alert: &MessageAlert) -> bool {
+        let told = &alert.labels;
+        let climbs = !told.get(crate::escalation::LABEL).is_empty();
+        // A call for help carries labels of its own.
+        let labels = if climbs { self.called_for(told) } else { Some(told.clone()) };
+        let Some(labels) = labels else { return true };
+        let (sources, routing) = (&self.index.dispatch.sources, &self.index.routing);
+        let by = self.state.dispatch.inhibitor(sources, routing, self.now, &labels);
+        self.fires(&labels) && by.is_none() && crate::notices::muted(self.state, &labels).is_none()
+    }
+
+    /// The labels of the alert that a call for help is about, if they can be told.
+    fn called_for(&self, told: &Labels) -> Option<Labels> {
+        let without: Labels =
+            told.iter().filter(|(name, _)| *name != crate::escalation::LABEL).collect();
+        // A runbook's call says how grave it is instead of what the alert says.
+        (told.get(crate::escalation::LABEL) != "needs-person").then_some(without)
+    }
+
+    /// Whether an alert with these labels fires, ours or somebody's.
+    pub(crate) fn fires(&self, labels: &Labels) -> bool {
+        let posted = self.state.dispatch.alerts.get(&labels.fingerprint());
+        self.index.own.contains_key(labels) || posted.is_some_and(|alert| !alert.is_over(self.now))
     }
 
     /// A receiver took something: it can be reached.

@@ -150,10 +150,7 @@ impl Cx<'_> {
         incident.times += 1;
         incident.escalated = None;
         incident.climb = None;
-        self.state.resolved_total = self.state.resolved_total.saturating_sub(1);
-        if std::mem::take(&mut incident.healed) {
-            self.state.healed_total = self.state.healed_total.saturating_sub(1);
-        }
+        incident.healed = false;
         let times = incident.times;
         incident.say(now, EntryKind::Detected, format!("it is back: {times} times by now"));
         self.index.open.insert(id);

@@ -72,8 +72,9 @@ fn heads(state: &State, waiting: &BTreeSet<u64>) -> Vec<(Time, u64)> {
         .filter(|out| {
             let channel = out.message.channel.as_str();
             let mut first = incidents.insert((channel, out.message.incident));
-            for alert in &out.message.alerts {
-                first &= alerts.insert((channel, &alert.labels));
+            let about: BTreeSet<&Labels> = out.message.alerts.iter().map(|a| &a.labels).collect();
+            for labels in about {
+                first &= alerts.insert((channel, labels));
             }
             first
         })
@@ -343,8 +344,11 @@ impl Cx<'_> {
                     told.labels = labels;
                     told.status = MessageStatus::Resolved;
                     told.ends_at = told.ends_at.or(ended);
-                    (key, told)
+                    (told.labels.clone(), (key, told))
                 })
+                // Told for several reasons, it ends once.
+                .collect::<BTreeMap<Labels, (String, MessageAlert)>>()
+                .into_values()
                 .collect();
             self.enqueue(id, &receiver, MessageStatus::Resolved, level, &title, alerts);
         }

@@ -84,7 +84,10 @@ impl Cx<'_> {
     /// Other routes may hold from here on.
     pub(crate) fn other_routes(&mut self) {
         let (routing, now) = (self.index.routing.clone(), self.now);
-        self.state.dispatch.regroup(&mut self.index.dispatch, &routing, now);
+        let receivers = &self.state.policy.notify.receivers;
+        let index = &mut self.index.dispatch;
+        let over = self.state.dispatch.regroup(index, &routing, receivers, now);
+        over.into_iter().for_each(|id| self.group_is_over(id));
         let firing = |alert: &&Alert| alert.state == AlertState::Firing;
         let own: Vec<Alert> = self.state.alerts.values().filter(firing).cloned().collect();
         own.iter().for_each(|alert| self.post_own(alert));
@@ -289,7 +292,9 @@ impl Cx<'_> {
             self.start_climb(id, level, telling.alerts.iter().map(|alert| &alert.labels));
             return id;
         }
-        if let Some(id) = self.reopened(|incident| incident.group == telling.key) {
+        let ends = telling.status == MessageStatus::Resolved;
+        let again = |incident: &Incident| incident.group == telling.key && !ends;
+        if let Some(id) = self.reopened(again) {
             if let Some(incident) = self.state.incidents.get_mut(&id) {
                 incident.posted = Some(telling.key.clone());
             }
@@ -329,6 +334,12 @@ impl Cx<'_> {
         let labels = first.map_or_else(String::new, |alert| alert.labels.to_string());
         let more = if n > 1 { format!(" and {} more", n - 1) } else { String::new() };
         incident.say(now, EntryKind::Detected, format!("posted: {labels}{more}"));
+        if ends {
+            incident.resolved = Some(now); // Its beginning was another's story.
+            incident.posted = None;
+            self.state.incidents.insert(id, incident);
+            return id;
+        }
         self.state.incidents.insert(id, incident);
         self.index.open.insert(id);
         if let Some(group) = self.state.dispatch.groups.get_mut(&telling.group) {
@@ -340,6 +351,9 @@ impl Cx<'_> {
 
     fn group_is_over(&mut self, id: u64) {
         let now = self.now;
+        if self.state.dispatch.groups.values().any(|group| group.incident == Some(id)) {
+            return; // Another group tells of it still.
+        }
         let Some(incident) = self.state.incidents.get_mut(&id) else { return };
         if incident.posted.take().is_none() || incident.resolved.is_some() {
             return;

@@ -73,7 +73,7 @@ pub struct State {
     pub now: Time,
     /// Alerts refused because of the bound.
     pub alerts_refused: u64,
-    /// Incidents resolved, and of them those healed by a recovery, since the first start.
+    /// Ends of incidents, and of them those by a recovery, since the first start; what flaps ends often.
     pub resolved_total: u64,
     /// See [`State::resolved_total`].
     pub healed_total: u64,

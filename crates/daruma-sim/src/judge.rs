@@ -22,7 +22,7 @@ pub(crate) struct Broken {
 
 pub(crate) type Held = Result<(), Broken>;
 
-fn broken(invariant: &'static str, said: impl Into<String>) -> Held {
+pub(crate) fn broken(invariant: &'static str, said: impl Into<String>) -> Held {
     Err(Broken { invariant, said: said.into() })
 }
 

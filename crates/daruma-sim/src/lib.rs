@@ -14,6 +14,7 @@
 mod day;
 mod journal;
 mod judge;
+mod post;
 mod rng;
 mod town;
 mod weather;
@@ -96,17 +97,46 @@ pub fn run_seed(seed: u64, weather: Weather) -> Result<Stats, Failure> {
     live(seed, weather, true).map_err(|failure| *failure)
 }
 
+/// Lives one day of a post office.
+///
+/// # Errors
+/// The promise that broke, with the story of how.
+pub fn run_post_seed(seed: u64) -> Result<Stats, Failure> {
+    if let Ok(stats) = live_post(seed, false) {
+        return Ok(stats);
+    }
+    live_post(seed, true).map_err(|failure| *failure)
+}
+
+fn live_post(seed: u64, telling: bool) -> Result<Stats, Box<Failure>> {
+    let mut day = post::PostDay::new(seed, telling);
+    match lived(|| day.run()) {
+        None => Ok(day.stats),
+        Some(invariant) => {
+            Err(Box::new(Failure { seed, at: day.now(), invariant, story: day.story() }))
+        }
+    }
+}
+
 fn live(seed: u64, weather: Weather, telling: bool) -> Result<Stats, Box<Failure>> {
     let mut day = day::Day::new(seed, weather, telling);
-    let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| day.run()));
-    let invariant = match held {
-        Ok(Ok(())) => return Ok(day.stats),
-        Ok(Err(broken)) => format!("{}: {}", broken.invariant, broken.said),
+    match lived(|| day.run()) {
+        None => Ok(day.stats),
+        Some(invariant) => {
+            Err(Box::new(Failure { seed, at: day.now(), invariant, story: day.story() }))
+        }
+    }
+}
+
+/// Which promise broke, if one did.
+fn lived(day: impl FnOnce() -> judge::Held) -> Option<String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(day)) {
+        Ok(Ok(())) => None,
+        Ok(Err(broken)) => Some(format!("{}: {}", broken.invariant, broken.said)),
         Err(panic) => {
             let said = panic.downcast_ref::<String>().cloned();
             let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            format!("never panics: {}", said.unwrap_or_else(|| "panicked".to_owned()))
+            Some(format!("never panics: {}", said.unwrap_or_else(|| "panicked".to_owned())))
         }
-    };
-    Err(Box::new(Failure { seed, at: day.now(), invariant, story: day.story() }))
+    }
 }

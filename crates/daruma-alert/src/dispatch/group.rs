@@ -1,11 +1,12 @@
 //! A group: alerts that one route tells together, its ticks, and what was told of it per channel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daruma_model::{Labels, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{Dispatch, DispatchIndex, Posted};
+use crate::ReceiverPolicy;
 use crate::routing::Routing;
 
 /// Alerts that one route tells together.
@@ -56,7 +57,7 @@ pub struct Told {
     pub firing: BTreeSet<u64>,
     /// Alerts that some message said to fire and none said to be over, with their labels in case that
     /// nobody speaks of them any more.
-    pub owed: std::collections::BTreeMap<u64, Labels>,
+    pub owed: BTreeMap<u64, Labels>,
 }
 
 impl Dispatch {
@@ -145,9 +146,47 @@ impl Dispatch {
         }
     }
 
-    /// What was told in groups that are no more is told its end by an orphan of the same key.
-    pub(super) fn adopt(&mut self, index: &mut DispatchIndex, now: Time) {
-        let alive: BTreeSet<String> = self.groups.values().map(|g| g.key.clone()).collect();
+    /// What was told in groups that are no more is told its end by an orphan of the same key, and so is,
+    /// by one of its own, what left a group that lives on, or whose receiver did.
+    pub(super) fn adopt(
+        &mut self,
+        index: &mut DispatchIndex,
+        routing: &Routing,
+        receivers: &[ReceiverPolicy],
+        now: Time,
+        incidents: &mut BTreeMap<String, u64>,
+    ) {
+        let mut alive: BTreeMap<&str, (BTreeSet<u64>, BTreeSet<&str>)> = BTreeMap::new();
+        for group in self.groups.values() {
+            let (members, channels) = alive.entry(&group.key).or_default();
+            members.extend(&group.members);
+            let receiver = routing.nodes.get(group.node).map_or("", |node| &node.receiver);
+            let known = receivers.iter().filter(|known| known.name == receiver);
+            channels.extend(known.flat_map(|known| &known.channels).map(|(name, _)| name.as_str()));
+        }
+        let mut left: BTreeMap<String, BTreeMap<String, Told>> = BTreeMap::new();
+        for (key, told) in &mut self.told {
+            let Some((members, channels)) = alive.get(key.as_str()) else { continue };
+            for (channel, told) in told {
+                let here = channels.contains(channel.as_str());
+                let all = std::mem::take(&mut told.owed).into_iter();
+                let (owed, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    all.partition(|(fingerprint, _)| here && members.contains(fingerprint));
+                told.owed = owed;
+                told.firing.retain(|fingerprint| !gone.contains_key(fingerprint));
+                if !gone.is_empty() {
+                    let orphan = left.entry(format!("{key}/left")).or_default();
+                    orphan.entry(channel.clone()).or_default().owed.extend(gone);
+                }
+            }
+        }
+        let alive: BTreeSet<String> = alive.into_keys().map(str::to_owned).collect();
+        for (key, channels) in left {
+            let orphan = self.told.entry(key).or_default();
+            for (channel, told) in channels {
+                orphan.entry(channel).or_default().owed.extend(told.owed);
+            }
+        }
         self.told.retain(|_, channels| channels.values().any(|told| !told.owed.is_empty()));
         let gone: Vec<(String, BTreeSet<u64>)> = self
             .told
@@ -159,15 +198,20 @@ impl Dispatch {
             .collect();
         for (key, members) in gone {
             self.last_group += 1;
+            let of_alive = || {
+                let base = key.strip_suffix("/left")?;
+                self.groups.values().find(|group| group.key == base)?.incident
+            };
+            let incident = incidents.remove(&key).or_else(of_alive);
             let group = Group {
                 node: 0,
                 labels: Labels::default(),
+                incident,
                 key,
                 members,
                 anchor: now,
                 flushed: true,
                 next: now,
-                incident: None,
                 orphan: true,
             };
             for fingerprint in &group.members {

@@ -7,7 +7,7 @@ use daruma_model::{Labels, Span, Time};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Dispatch, DispatchIndex, POSTED_MAX};
-use crate::Event;
+use crate::{Event, ReceiverPolicy};
 use crate::routing::Routing;
 
 /// An alert as it comes in: from the API, or from the loop's own rules.
@@ -300,10 +300,16 @@ impl Dispatch {
     }
 
     /// Puts everything into groups anew, because other routes hold: timers begin again, what was told
-    /// stays told.
-    pub(crate) fn regroup(&mut self, index: &mut DispatchIndex, routing: &Routing, now: Time) {
+    /// stays told. Returns the incidents of groups that live on in no form.
+    pub(crate) fn regroup(
+        &mut self,
+        index: &mut DispatchIndex,
+        routing: &Routing,
+        receivers: &[ReceiverPolicy],
+        now: Time,
+    ) -> Vec<u64> {
         let old = std::mem::take(&mut self.groups);
-        let incidents: BTreeMap<String, u64> =
+        let mut incidents: BTreeMap<String, u64> =
             old.values().filter_map(|group| Some((group.key.clone(), group.incident?))).collect();
         *index = DispatchIndex::of(self, routing);
         index.sources = Arc::new(super::Sources::new(&routing.inhibit));
@@ -312,9 +318,10 @@ impl Dispatch {
             self.arrive(index, routing, now, *fingerprint, (**alert).clone());
         }
         for group in self.groups.values_mut() {
-            group.incident = incidents.get(&group.key).copied();
+            group.incident = incidents.remove(&group.key);
         }
-        self.adopt(index, now);
+        self.adopt(index, routing, receivers, now, &mut incidents);
+        incidents.into_values().collect()
     }
 }
 
