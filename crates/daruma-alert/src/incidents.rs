@@ -146,6 +146,10 @@ impl Cx<'_> {
             return None; // Its end is not told yet.
         }
         let incident = self.state.incidents.get_mut(&id)?;
+        // What went on in another incident meanwhile stays there.
+        let alerts = &self.state.alerts;
+        let here = |key: &String| alerts.get(key).is_some_and(|alert| alert.incident == Some(id));
+        incident.alerts.retain(here);
         incident.resolved = None;
         incident.times += 1;
         incident.escalated = None;

@@ -375,7 +375,7 @@ impl Judge {
             }
             Command::Stop { on, .. } => self.stopped = *on,
             Command::Ack { incident, ttl, .. } => {
-                if state.incidents.get(incident).is_some_and(|i| i.resolved.is_none()) {
+                if state.incidents.contains_key(incident) {
                     self.acked.insert(*incident, until(ttl.unwrap_or(Span::hours(1))));
                 }
             }

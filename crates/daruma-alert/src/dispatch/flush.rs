@@ -261,7 +261,7 @@ impl Dispatch {
                     if total > 0 {
                         out.tellings.push(Telling {
                             group: id,
-                            key: group.key.clone(),
+                            key: self.shown_key(&group),
                             labels: group.labels.clone(),
                             route_labels: known.map_or_else(Labels::default, |n| n.labels.clone()),
                             receiver: receiver.name.clone(),

@@ -9,6 +9,9 @@ use super::{Dispatch, DispatchIndex, Posted};
 use crate::ReceiverPolicy;
 use crate::routing::Routing;
 
+/// Ends the key of an orphan: what it is owed for is kept apart from what a group of that key tells.
+const LEFT: &str = "/left";
+
 /// Alerts that one route tells together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
@@ -164,6 +167,27 @@ impl Dispatch {
             let known = receivers.iter().filter(|known| known.name == receiver);
             channels.extend(known.flat_map(|known| &known.channels).map(|(name, _)| name.as_str()));
         }
+        // What had left comes back as what it was.
+        let mut back: Vec<(String, String, u64, Labels)> = Vec::new();
+        for (key, told) in &mut self.told {
+            let Some(base) = key.strip_suffix(LEFT) else { continue };
+            let Some((members, channels)) = alive.get(base) else { continue };
+            for (channel, told) in told.iter_mut().filter(|(c, _)| channels.contains(c.as_str())) {
+                let all = std::mem::take(&mut told.owed).into_iter();
+                let (here, away): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    all.partition(|(fingerprint, _)| members.contains(fingerprint));
+                told.owed = away;
+                back.extend(
+                    here.into_iter().map(|(f, l)| (base.to_owned(), channel.clone(), f, l)),
+                );
+            }
+        }
+        for (key, channel, fingerprint, labels) in back {
+            let fresh = || Told { at: now, ..Told::default() };
+            let told = self.told.entry(key).or_default().entry(channel).or_insert_with(fresh);
+            told.firing.insert(fingerprint);
+            told.owed.insert(fingerprint, labels);
+        }
         let mut left: BTreeMap<String, BTreeMap<String, Told>> = BTreeMap::new();
         for (key, told) in &mut self.told {
             let Some((members, channels)) = alive.get(key.as_str()) else { continue };
@@ -175,7 +199,7 @@ impl Dispatch {
                 told.owed = owed;
                 told.firing.retain(|fingerprint| !gone.contains_key(fingerprint));
                 if !gone.is_empty() {
-                    let orphan = left.entry(format!("{key}/left")).or_default();
+                    let orphan = left.entry(format!("{key}{LEFT}")).or_default();
                     orphan.entry(channel.clone()).or_default().owed.extend(gone);
                 }
             }
@@ -185,6 +209,17 @@ impl Dispatch {
             let orphan = self.told.entry(key).or_default();
             for (channel, told) in channels {
                 orphan.entry(channel).or_default().owed.extend(told.owed);
+            }
+        }
+        // A group of the same key may come up again beside the orphan.
+        let dead = |key: &&String| !alive.contains(*key) && !key.ends_with(LEFT);
+        for key in self.told.keys().filter(dead).cloned().collect::<Vec<_>>() {
+            let channels = self.told.remove(&key).unwrap_or_default();
+            let orphan = self.told.entry(format!("{key}{LEFT}")).or_default();
+            for (channel, told) in channels {
+                let known = orphan.entry(channel).or_default();
+                known.at = known.at.max(told.at);
+                known.owed.extend(told.owed);
             }
         }
         self.told.retain(|_, channels| channels.values().any(|told| !told.owed.is_empty()));
@@ -198,11 +233,10 @@ impl Dispatch {
             .collect();
         for (key, members) in gone {
             self.last_group += 1;
-            let of_alive = || {
-                let base = key.strip_suffix("/left")?;
-                self.groups.values().find(|group| group.key == base)?.incident
-            };
-            let incident = incidents.remove(&key).or_else(of_alive);
+            let base = key.strip_suffix(LEFT).unwrap_or(&key);
+            let of_alive = || self.groups.values().find(|group| group.key == base)?.incident;
+            let of_dead = incidents.remove(&key).or_else(|| incidents.remove(base));
+            let incident = of_dead.or_else(of_alive);
             let group = Group {
                 node: 0,
                 labels: Labels::default(),
@@ -224,6 +258,13 @@ impl Dispatch {
             index.due.insert((now, self.last_group));
             self.groups.insert(self.last_group, group);
         }
+    }
+
+    /// The key under which people know a group: an orphan has that of its group, unless that lives.
+    pub(super) fn shown_key(&self, group: &Group) -> String {
+        let base = group.key.strip_suffix(LEFT).filter(|_| group.orphan);
+        let base = base.filter(|base| !self.groups.values().any(|group| group.key == *base));
+        base.unwrap_or(&group.key).to_owned()
     }
 
     /// A group without members is gone.

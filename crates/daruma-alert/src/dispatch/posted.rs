@@ -7,8 +7,8 @@ use daruma_model::{Labels, Span, Time};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Dispatch, DispatchIndex, POSTED_MAX};
-use crate::{Event, ReceiverPolicy};
 use crate::routing::Routing;
+use crate::{Event, ReceiverPolicy};
 
 /// An alert as it comes in: from the API, or from the loop's own rules.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -276,9 +276,36 @@ impl Dispatch {
         }
         let turned = (known.ends_at <= now) != (merged.ends_at <= now);
         if turned || merged.ends_at < known.ends_at {
-            for id in alert.groups.clone() {
+            let groups = alert.groups.clone();
+            if turned && merged.ends_at > now {
+                self.come_back(index, routing, now, fingerprint);
+            }
+            for id in groups {
                 self.stir(index, routing, now, id);
             }
+        }
+    }
+
+    /// An alert fires again that some groups have done with and others have not: it is in all of them.
+    fn come_back(
+        &mut self,
+        index: &mut DispatchIndex,
+        routing: &Routing,
+        now: Time,
+        fingerprint: u64,
+    ) {
+        let Some(alert) = self.alerts.get(&fingerprint).map(|alert| (**alert).clone()) else {
+            return;
+        };
+        let owing = |id: &&u64| {
+            let group = self.groups.get(id);
+            group.is_some_and(|group| group.orphan && group.members.contains(&fingerprint))
+        };
+        let owing: Vec<u64> = alert.groups.iter().filter(owing).copied().collect();
+        self.arrive(index, routing, now, fingerprint, alert);
+        if let Some(alert) = self.alerts.get_mut(&fingerprint).filter(|_| !owing.is_empty()) {
+            let alert = Arc::make_mut(alert);
+            alert.groups = alert.groups.iter().copied().chain(owing).collect();
         }
     }
 

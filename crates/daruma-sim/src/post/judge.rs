@@ -111,18 +111,25 @@ impl Judge {
     pub(crate) fn delivered(&mut self, now: Time, event: &Event, state: &State) {
         match event {
             Event::Policy(policy) => {
-                for (channel, _) in channels(&self.policy) {
-                    if !channels(policy).any(|(name, end)| name == channel && *end) {
+                for (channel, wanted) in channels(&self.policy) {
+                    if !wanted || !channels(policy).any(|(name, end)| name == channel && *end) {
                         let heard = self.heard.keys().filter(|(c, _)| c == channel);
                         self.excused.extend(heard.cloned());
                         let said = self.said.iter().filter(|((c, _), _)| c == channel);
+                        // Also what waits to be heard: its end may come, or came, while nobody wants it.
+                        let waiting = state.outbox.values().map(|out| &out.message);
+                        let waiting = waiting.filter(|message| message.channel == *channel);
+                        self.excused.extend(waiting.flat_map(|message| {
+                            let labels = message.alerts.iter().map(|alert| alert.labels.clone());
+                            labels.map(|labels| (channel.clone(), labels)).collect::<Vec<_>>()
+                        }));
                         let owed = said.flat_map(|(_, said)| said.owed.iter().cloned());
                         self.excused.extend(owed.map(|labels| (channel.clone(), labels)));
                     }
                 }
                 // Who comes back may be told anew.
                 for ((channel, _), said) in &mut self.said {
-                    if !channels(policy).any(|(name, _)| name == channel) {
+                    if !channels(policy).any(|(name, end)| name == channel && *end) {
                         said.firing.clear();
                     }
                 }
@@ -274,7 +281,7 @@ impl Judge {
                 self.climbed += 1;
                 must!(
                     "an ack stops the climb",
-                    !self.acked.get(&message.incident).is_some_and(|until| *until > now),
+                    self.acked.get(&message.incident).is_none_or(|until| *until <= now),
                     "{what} climbs while somebody looks after incident {}",
                     message.incident
                 );

@@ -26,7 +26,7 @@ const CLEAR: i64 = 9 * 3_600_000;
 /// How often a poster repeats what fires, and for how long it says that it will.
 const AGAIN: i64 = 60_000;
 const VALID: i64 = 240_000;
-const STORY: usize = 4000;
+const STORY: usize = 400;
 
 #[derive(Debug)]
 enum Happening {
@@ -66,6 +66,8 @@ pub(crate) struct PostDay {
     judge: Judge,
     core: Core,
     policies: Vec<Policy>,
+    /// The configuration file as it stands.
+    file: Policy,
     boot: u64,
     wakes: u64,
     crash: f64,
@@ -100,6 +102,7 @@ impl PostDay {
             journal: Journal::default(),
             judge: Judge::default(),
             core: Core::new(),
+            file: policies[0].clone(),
             policies,
             boot: 0,
             wakes: 0,
@@ -191,6 +194,7 @@ impl PostDay {
                 let wait = self.rng.wait(0.7);
                 self.at(wait, Happening::Reload);
                 let policy = self.rng.pick(&self.policies).clone();
+                self.file = policy.clone();
                 return self.step(Event::Policy(Box::new(policy)));
             }
             Happening::ChannelDown if self.stormy => {
@@ -218,6 +222,7 @@ impl PostDay {
         self.crash = 0.0;
         self.channels.clear();
         let policy = self.policies[0].clone();
+        self.file = policy.clone();
         self.step(Event::Policy(Box::new(policy)))?;
         for at in 0..self.posters.len() {
             if self.posters[at].since.is_some() {
@@ -314,7 +319,11 @@ impl PostDay {
         let effects = self.core.step(now, &event);
         self.judge.after(now, &event, &effects, &self.core)?;
         for effect in &effects {
-            self.say(|| format!("           → {}", short(effect)));
+            let key = match effect {
+                Effect::Send { message, .. } => message.group_key.as_str(),
+                _ => "",
+            };
+            self.say(|| format!("           → {} in {key}", short(effect)));
         }
         if self.dies("before the decisions are durable") {
             return self.restart();
@@ -375,7 +384,12 @@ impl PostDay {
         self.t += self.rng.range(100, 20_000);
         self.same_again(true)?;
         self.judge.restarted(self.now(), self.core.state());
-        self.step(Event::Started)
+        self.step(Event::Started)?;
+        if self.core.state().policy != self.file {
+            let policy = self.file.clone();
+            self.step(Event::Policy(Box::new(policy)))?;
+        }
+        Ok(())
     }
 
     /// The journal gives the state that it led to.
