@@ -150,7 +150,7 @@ impl Core {
         let recoveries = state.recoveries.values().filter_map(|r| crate::recovery::wake(state, r));
         let open = self.index.open.iter().filter_map(|id| state.incidents.get(id));
         let incidents = open.filter_map(|incident| crate::notices::wake(state, incident));
-        let outbox = crate::notices::outbox_wake(state, &self.index.waiting);
+        let outbox = self.index.waiting.wake();
         let groups = crate::Dispatch::wake(&self.index.dispatch);
         let digests = state.digests.values().map(|gathered| gathered.due);
         let unreached = self.index.unreached.first().map(|(at, _)| *at);
@@ -256,6 +256,7 @@ impl Cx<'_> {
                 // The far side may have it: the same key goes out again, at least once.
                 out.delivery = Delivery::Queued;
                 out.next_at = now;
+                self.index.waiting.moves(out);
             }
         }
         self.resume_recoveries();

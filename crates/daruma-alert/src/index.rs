@@ -10,7 +10,8 @@ use daruma_model::{Labels, Level, Time};
 
 use crate::dispatch::DispatchIndex;
 use crate::routing::Routing;
-use crate::{Alert, AlertState, Delivery, Incident, Outgoing, Runbook, State};
+use crate::waiting::Waiting;
+use crate::{Alert, AlertState, Incident, Runbook, State};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
@@ -27,7 +28,7 @@ pub(crate) struct Index {
     /// Incidents that are not over, or whose end is not told yet.
     pub(crate) open: BTreeSet<u64>,
     /// Messages that are neither accepted, refused nor given up.
-    pub(crate) waiting: BTreeSet<u64>,
+    pub(crate) waiting: Waiting,
     /// The routes in force.
     pub(crate) routing: Arc<Routing>,
     /// Keys of the alerts that fire, by their labels alone.
@@ -53,9 +54,7 @@ impl Index {
         index.silenced = state.silences.values().filter(|s| s.is_active(state.now)).count();
         let open = |incident: &&Incident| incident.resolved.is_none() || !incident.told.is_empty();
         index.open = state.incidents.values().filter(open).map(|incident| incident.id).collect();
-        let waiting =
-            |out: &&Outgoing| matches!(out.delivery, Delivery::Queued | Delivery::Sending);
-        index.waiting = state.outbox.values().filter(waiting).map(|out| out.message.id).collect();
+        index.waiting = Waiting::of(&state.outbox);
         index.unreached = unreached(state);
         index.hours = hours(state);
         index

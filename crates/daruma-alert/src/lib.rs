@@ -29,6 +29,7 @@ pub mod routing;
 mod silences;
 mod state;
 mod view;
+mod waiting;
 mod why;
 
 pub use crate::core::Core;

@@ -3,7 +3,7 @@
 //!
 //! Whoever was told "firing" is told the end: through silences, holds, restarts and changed routes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeMap;
 
 use daruma_model::{
     Attempt, AttemptOutcome, Labels, Level, Message, MessageAlert, MessageStatus, Span, Time,
@@ -56,36 +56,6 @@ pub(crate) fn wake(state: &State, incident: &Incident) -> Option<Time> {
     let quiet = crate::incidents::quiet_at(state, incident);
     let all = incident.notify_at.into_iter().chain(first).chain(acked).chain(climb).chain(quiet);
     all.filter(|at| *at > state.now || incident.notify_at == Some(*at)).min()
-}
-
-/// Ids of the messages that may be attempted: per channel only the oldest of an incident, and the
-/// oldest about an alert, so that an end never overtakes its beginning, nor the next beginning it.
-fn heads(state: &State, waiting: &BTreeSet<u64>) -> Vec<(Time, u64)> {
-    if waiting.is_empty() {
-        return Vec::new();
-    }
-    let mut incidents = HashSet::new();
-    let mut alerts = HashSet::new();
-    waiting
-        .iter()
-        .filter_map(|id| state.outbox.get(id))
-        .filter(|out| {
-            let channel = out.message.channel.as_str();
-            let mut first = incidents.insert((channel, out.message.incident));
-            let about: BTreeSet<&Labels> = out.message.alerts.iter().map(|a| &a.labels).collect();
-            for labels in about {
-                first &= alerts.insert((channel, labels));
-            }
-            first
-        })
-        .filter(|out| out.delivery == Delivery::Queued)
-        .map(|out| (out.next_at, out.message.id))
-        .collect()
-}
-
-/// When the next attempt is due.
-pub(crate) fn outbox_wake(state: &State, waiting: &BTreeSet<u64>) -> Option<Time> {
-    heads(state, waiting).into_iter().map(|(at, _)| at).min()
 }
 
 /// Names of the receivers that are told of this alert.
@@ -466,16 +436,17 @@ impl Cx<'_> {
             unreached: None,
             message,
         };
-        self.index.waiting.insert(out.message.id);
+        self.index.waiting.comes(&out);
         self.state.outbox.insert(out.message.id, out);
     }
 
     fn send_due(&mut self) {
         let now = self.now;
-        for (at, id) in heads(self.state, &self.index.waiting) {
-            let Some(out) = self.state.outbox.get_mut(&id).filter(|_| at <= now) else { continue };
+        for id in self.index.waiting.due(now) {
+            let Some(out) = self.state.outbox.get_mut(&id) else { continue };
             out.delivery = Delivery::Sending;
             out.tries += 1;
+            self.index.waiting.moves(out);
             let effect = crate::Effect::Send { message: out.message.clone(), number: out.tries };
             self.out.push(effect);
         }
@@ -497,8 +468,8 @@ impl Cx<'_> {
             let (incident, first) = (out.message.incident, out.first);
             if let Some(out) = self.state.outbox.get_mut(&id) {
                 out.delivery = Delivery::GaveUp;
+                self.index.waiting.goes(&out.message);
             }
-            self.index.waiting.remove(&id);
             self.hopeless(first);
             if let Some(incident) = self.state.incidents.get_mut(&incident) {
                 incident.say(now, EntryKind::Told, text);
@@ -523,14 +494,15 @@ impl Cx<'_> {
             AttemptOutcome::Retry if now.since(out.message.created) >= GIVE_UP => Delivery::GaveUp,
             AttemptOutcome::Retry => Delivery::Queued,
         };
-        if out.delivery != Delivery::Queued {
-            self.index.waiting.remove(&attempt.message);
-        }
         if out.delivery == Delivery::Accepted && !out.message.group_key.is_empty() {
             self.state.dispatch.heard(&out.message.group_key, &out.message.channel, now);
         }
         out.next_at = now
             + pause(out.tries).max(attempt.retry_after.unwrap_or(Span::ZERO).min(Span::hours(1)));
+        match out.delivery {
+            Delivery::Queued => self.index.waiting.moves(out),
+            _ => self.index.waiting.goes(&out.message),
+        }
         let (delivery, tries, channel) = (out.delivery, out.tries, out.message.channel.clone());
         let (id, what) = (out.message.incident, out.message.title.clone());
         let (first, receiver) = (out.first, out.message.receiver.clone());

@@ -161,15 +161,8 @@ impl Cx<'_> {
             .filter(|incident| incident.acked.is_some())
             .filter_map(|incident| incident.posted.as_deref())
             .collect();
-        let waiting: BTreeSet<(&str, &str)> = self
-            .index
-            .waiting
-            .iter()
-            .filter_map(|id| state.outbox.get(id))
-            .map(|out| (out.message.group_key.as_str(), out.message.channel.as_str()))
-            .collect();
-        let waits =
-            |key: &str, channel: &str| acked.contains(key) || waiting.contains(&(key, channel));
+        let waiting = &self.index.waiting;
+        let waits = |key: &str, channel: &str| acked.contains(key) || waiting.waits(key, channel);
         let flush = Flush {
             waits: &waits,
             routing: &routing,
