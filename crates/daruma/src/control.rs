@@ -7,7 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daruma_alert::{Core, Effect, Event, Listing, View};
 use daruma_journal::{Appended, Journal, NewEvent};
@@ -25,8 +25,12 @@ const BATCH_BYTES: usize = 8 << 20;
 const SNAPSHOT_EVERY: u64 = 20_000;
 /// Or after so many bytes of them.
 const SNAPSHOT_BYTES: usize = 128 << 20;
-/// The picture of the state is made at most this often.
+/// The picture of the state is made at most this often,
 const SHOW_EVERY: Span = Span::millis(50);
+/// and so seldom that making it takes one part in so many of the loop's time,
+const SHOW_SHARE: u32 = 50;
+/// but at least this often.
+const SHOW_WITHIN: Duration = Duration::from_secs(2);
 /// How long a failed write waits for its next try.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long the core's next deadline may be away before the loop looks again anyway.
@@ -101,6 +105,8 @@ pub struct Control<P> {
     pub closing: watch::Receiver<bool>,
     /// When the picture was last shown.
     pub shown_at: Time,
+    /// How long it lasts.
+    pub show_every: Span,
     /// Whether something happened since.
     pub hidden: bool,
 }
@@ -144,7 +150,7 @@ impl<P: Perform> Control<P> {
             self.counters.turned_at.store(turned, Ordering::Relaxed);
             let mut wake = self.core.wake_at().unwrap_or(Time::MAX).min(now + LOOK);
             if self.hidden {
-                wake = wake.min(self.shown_at + SHOW_EVERY);
+                wake = wake.min(self.shown_at + self.show_every);
             }
             tokio::select! {
                 biased;
@@ -252,10 +258,14 @@ impl<P: Perform> Control<P> {
 
     /// Shows the state, but not more often than anybody could look.
     fn show(&mut self, now: Time) {
-        self.hidden = now.since(self.shown_at) < SHOW_EVERY;
+        self.hidden = now.since(self.shown_at) < self.show_every;
         if !self.hidden {
             self.shown_at = now;
+            let began = Instant::now();
             self.view.send_replace(Arc::new(View::of(self.core.state())));
+            let pause = (began.elapsed() * SHOW_SHARE).min(SHOW_WITHIN);
+            let pause = Span::millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+            self.show_every = SHOW_EVERY.max(pause);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use daruma_alert::{Command, Event, Policy, View};
 use daruma_collect::Position;
 use daruma_journal::{Journal, Options};
-use daruma_model::{Clock, Time};
+use daruma_model::{Clock, Span, Time};
 use daruma_server::{Ask, CommandRequest, LoopAsk, PingKind, Refusal, Reload, Shared};
 use daruma_store::Store;
 use tokio::sync::{mpsc, watch};
@@ -179,6 +179,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         counters: Arc::clone(&control_counters),
         closing,
         shown_at: Time(0),
+        show_every: Span::ZERO,
         hidden: true,
     };
     let control = tokio::spawn(control.run(events));

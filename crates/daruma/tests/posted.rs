@@ -152,3 +152,40 @@ fn what_makes_no_sense_is_refused_and_what_is_good_beside_it_is_taken() {
         assert!(said.contains(want), "{body}: {said}");
     }
 }
+
+/// So many alerts that they are more than one event may hold, kept, said again, snapshotted and read.
+#[test]
+fn thousands_in_one_post_and_their_later_end_survive_kill_9_and_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "collect: {}\nnotify:\n  receivers: [ { name: ops, min_level: info } ]\n";
+    let mut daruma = Daruma::start(config, dir.path());
+    let all = |end: &str| {
+        let note = "x".repeat(400);
+        let one = |i: usize| {
+            format!(
+                r#"{{"labels":{{"alertname":"Full","unit":"u{i}"}},"annotations":{{"note":"{note}"}},"startsAt":"2024-01-01T00:00:01Z","endsAt":"{end}"}}"#
+            )
+        };
+        format!("[{}]", (0..3000).map(one).collect::<Vec<_>>().join(","))
+    };
+    let held = |daruma: &Daruma, end: &str| {
+        let (status, listed) = call(daruma, "GET", "/api/v2/alerts", "");
+        let listed = listed.as_array().unwrap();
+        assert_eq!((status, listed.len()), (200, 3000));
+        let right = |one: &&serde_json::Value| one["endsAt"] == end && one["labels"]["unit"] != "";
+        assert_eq!(listed.iter().filter(right).count(), 3000, "{}", listed[0]);
+    };
+    assert_eq!(call(&daruma, "POST", "/api/v2/alerts", &all("2099-01-01T00:00:00Z")).0, 200);
+    let journal = || std::fs::metadata(dir.path().join("journal.db-wal")).unwrap().len();
+    let first = journal();
+    assert_eq!(call(&daruma, "POST", "/api/v2/alerts", &all("2099-01-02T00:00:00Z")).0, 200);
+    let again = journal() - first;
+    assert!(again < first / 5, "{first} bytes the first time, {again} the second");
+    daruma.kill();
+    let mut daruma = Daruma::start(config, dir.path());
+    held(&daruma, "2099-01-02T00:00:00.000Z");
+    daruma.signal("TERM");
+    until("it has ended", || daruma.ended());
+    let daruma = Daruma::start(config, dir.path());
+    held(&daruma, "2099-01-02T00:00:00.000Z");
+}
