@@ -101,6 +101,10 @@ fn a_silence_survives_kill_9_and_mutes_what_comes_then() {
     assert_eq!(listed[0]["status"]["silencedBy"][0], id.as_str(), "{listed}");
     assert_eq!(call(&daruma, "DELETE", &format!("/api/v2/silence/{id}"), "").0, 200);
     assert_eq!(call(&daruma, "DELETE", "/api/v2/silence/none", "").0, 404);
+    let unknown = silence(quiet).replacen('{', r#"{"id":"none","#, 1);
+    assert_eq!(call(&daruma, "POST", "/api/v2/silences", &unknown).0, 404);
+    let (_, ended) = call(&daruma, "GET", "/api/v2/silences?active=false", "");
+    assert_eq!(ended[0]["status"]["state"], "expired", "what ended lately is still shown: {ended}");
     until("it is told when the silence is over", || {
         told(&hook).iter().any(|(_, name)| name == "Quiet").then_some(())
     });

@@ -56,7 +56,13 @@ impl Listing {
         let dispatch = &state.dispatch;
         Listing {
             now: state.now,
-            silences: state.silences.values().cloned().collect(),
+            groups: groups.collect(),
+            silences: state
+                .silences
+                .values()
+                .chain(state.ended_silences.values())
+                .cloned()
+                .collect(),
             holds: state.holds.values().cloned().collect(),
             receivers,
             alerts: Dispatch {

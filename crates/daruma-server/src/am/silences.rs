@@ -45,6 +45,15 @@ pub(super) async fn put(site: &Arc<Site>, caller: &Caller, body: &[u8]) -> Answe
         Ok(checked) => checked,
         Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
     };
+    if let Some(id) = &checked.id {
+        let listing = match super::listing(site).await {
+            Ok(listing) => listing,
+            Err(answer) => return answer,
+        };
+        if !listing.silences.iter().any(|silence| silence.uuid == *id) {
+            return refused(StatusCode::NOT_FOUND, &format!("silence {id} not found"));
+        }
+    }
     let put = Command::PutSilence {
         uuid: checked.id,
         matchers: checked.matchers,
