@@ -136,6 +136,15 @@ impl Core {
         self.state.silences.values().find(|silence| silence.uuid == uuid)
     }
 
+    /// The tests that [`Command::SendTest`] has just made for this receiver or channel, newest first.
+    #[must_use]
+    pub fn tests_of(&self, to: &str) -> Vec<&crate::Outgoing> {
+        let count = crate::person::test_channels(&self.state, to).len();
+        let all = self.state.outbox.values().rev().filter(|out| out.message.is_test());
+        let fits = |out: &&crate::Outgoing| out.message.receiver == to || out.message.channel == to;
+        all.filter(fits).take(count).collect()
+    }
+
     /// When a deadline comes at which the core wants an [`Event::Tick`].
     #[must_use]
     pub fn wake_at(&self) -> Option<Time> {
@@ -251,6 +260,7 @@ impl Cx<'_> {
 
     fn started(&mut self) {
         let now = self.now;
+        self.tests_are_lost();
         for out in self.state.outbox.values_mut() {
             if out.delivery == Delivery::Sending {
                 // The far side may have it: the same key goes out again, at least once.
@@ -283,16 +293,14 @@ impl Cx<'_> {
         let until = |ttl: Span| now + ttl.clamp(Span::millis(1), LEASE_MAX);
         match command {
             Command::Ack { incident, ttl, comment } => {
-                if let Some(incident) = self.state.incidents.get_mut(incident) {
-                    let ttl = ttl.unwrap_or(ACK_TTL);
-                    incident.acked = Some((by.to_owned(), until(ttl)));
-                    incident.say(
-                        now,
-                        EntryKind::Person,
-                        with(&format!("{by} looks after it for {ttl}"), comment),
-                    );
-                }
+                let ttl = ttl.unwrap_or(ACK_TTL);
+                self.ack(*incident, by, ttl, until(ttl), comment);
             }
+            Command::AckByLink { incident, link, nonce, expires, ttl } => {
+                let times = (*ttl, until(*ttl));
+                self.ack_by_link(*incident, by, times, (link, nonce, *expires));
+            }
+            Command::SendTest { to } => self.send_test(to),
             Command::Silence { matchers, ttl, comment } if !matchers.0.is_empty() => {
                 let (id, until) = (self.state.next_id(), until(*ttl));
                 let (matchers, by, comment) = (matchers.clone(), by.to_owned(), comment.clone());
@@ -396,11 +404,12 @@ impl Cx<'_> {
         for id in done.take(spare).collect::<Vec<u64>>() {
             state.outbox.remove(&id);
         }
+        state.used_links.retain(|_, used| used.expires > state.now);
         state.cooldowns.retain(|_, until| *until > state.now);
         state.loose.retain(|_, act| act.until > state.now);
     }
 }
 
-fn with(text: &str, comment: &str) -> String {
+pub(crate) fn with(text: &str, comment: &str) -> String {
     if comment.is_empty() { text.to_owned() } else { format!("{text}: {comment}") }
 }

@@ -146,6 +146,24 @@ pub enum Command {
         #[serde(default)]
         comment: String,
     },
+    /// Somebody looks after the incident, by the link in a message. The link serves once.
+    AckByLink {
+        /// Which incident.
+        incident: u64,
+        /// By what the link is remembered: a digest, from which it cannot be told.
+        link: String,
+        /// Tells this use of it from any other.
+        nonce: String,
+        /// When it serves no more.
+        expires: daruma_model::Time,
+        /// For how long.
+        ttl: Span,
+    },
+    /// Sends a message that says it is a test, once, whatever comes of it.
+    SendTest {
+        /// A receiver, or one of its channels such as `ops/webhook[0]`.
+        to: String,
+    },
     /// Closes the breaker of a runbook again.
     ResetBreaker {
         /// Which runbook.

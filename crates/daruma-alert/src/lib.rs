@@ -22,6 +22,7 @@ mod incidents;
 mod index;
 mod notices;
 mod notify_policy;
+mod person;
 mod policy;
 mod recovery;
 mod routed;
@@ -47,6 +48,7 @@ pub use policy::{
 pub use recovery::RESTARTED;
 pub use state::{
     Alert, AlertState, Breaker, Call, Climb, Delivery, Entry, EntryKind, Gathered, GatheredAlert,
-    Hold, Incident, LooseAct, Outgoing, Phase, Recovery, Role, Silence, State, Vote, Witness,
+    Hold, Incident, LooseAct, Outgoing, Phase, Recovery, Role, Silence, State, UsedLink, Vote,
+    Witness,
 };
 pub use view::{AlertView, EnvelopeView, IncidentView, RecoveryView, View};

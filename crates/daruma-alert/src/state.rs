@@ -20,6 +20,8 @@ pub(crate) const SENT_MAX: usize = 500;
 pub(crate) const ENDED_SILENCE: daruma_model::Span = daruma_model::Span::hours(24 * 5);
 /// See [`ENDED_SILENCE`].
 pub(crate) const ENDED_SILENCES_MAX: usize = 1_000;
+/// Used links remembered; one more is not taken.
+pub(crate) const USED_LINKS_MAX: usize = 10_000;
 /// Alerts kept at once; one more is refused and counted.
 pub(crate) const ALERTS_MAX: usize = 200_000;
 
@@ -49,6 +51,9 @@ pub struct State {
     /// By receiver: what is gathered for its next digest.
     #[serde(default)]
     pub digests: BTreeMap<String, Gathered>,
+    /// Links of messages that were used, by their digest, until they would have run out.
+    #[serde(default)]
+    pub used_links: BTreeMap<String, UsedLink>,
     /// By runbook.
     pub breakers: BTreeMap<String, Breaker>,
     /// When actions were started, newest last; bounded by the budget's window and 1,000.
@@ -112,6 +117,21 @@ pub struct Call {
     pub escalate: Escalate,
     /// Whether the story says already why nobody was called.
     pub said: bool,
+}
+
+/// The one use of a link by which an incident was taken on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedLink {
+    /// When.
+    pub at: Time,
+    /// Who, as far as it is known.
+    pub by: String,
+    /// Which incident.
+    pub incident: u64,
+    /// When it would have run out.
+    pub expires: Time,
+    /// Which use it was.
+    pub nonce: String,
 }
 
 /// What is gathered for a receiver's digest.

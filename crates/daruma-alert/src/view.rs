@@ -26,6 +26,9 @@ pub struct View {
     pub silences: Vec<Silence>,
     /// Messages on their way and the last finished ones, newest first: the ledger.
     pub ledger: Vec<Outgoing>,
+    /// Links of messages by which incidents were taken on, by their digest.
+    #[serde(default)]
+    pub used_links: BTreeMap<String, crate::UsedLink>,
     /// Every source, failing ones first.
     pub sources: Vec<SourceHealth>,
     /// The envelope of every runbook.
@@ -168,6 +171,7 @@ impl View {
             holds: state.holds.values().cloned().collect(),
             silences: state.silences.values().cloned().collect(),
             ledger: state.outbox.values().rev().cloned().collect(),
+            used_links: state.used_links.clone(),
             sources,
             envelopes: crate::envelope::views(state),
             rules: state.policy.rules.keys().cloned().collect(),

@@ -110,6 +110,49 @@ pub struct Message {
     pub created: Time,
 }
 
+impl Message {
+    /// A message that says of itself that it is only a test, in its title, its text and its labels. It
+    /// is about incident 0, which never exists.
+    #[must_use]
+    pub fn test(id: u64, channel: &str, status: MessageStatus, now: Time) -> Message {
+        let resolved = status == MessageStatus::Resolved;
+        let word = if resolved { "it would be over now" } else { "nothing is wrong" };
+        let labels = [("alertname", "DarumaTest"), ("severity", "info"), ("test", "true")];
+        Message {
+            id,
+            incident: 0,
+            receiver: channel.rsplit_once('/').map_or(channel, |(receiver, _)| receiver).to_owned(),
+            channel: channel.to_owned(),
+            status,
+            level: Level::Info,
+            title: format!("TEST: a message of Daruma; {word}"),
+            text: format!("This is a test of the channel {channel}. Nobody needs to do anything."),
+            group_key: format!("{TEST_GROUP}{channel}"),
+            group_labels: Labels::from([("alertname", "DarumaTest")]),
+            route_labels: Labels::default(),
+            left_out: 0,
+            alerts: vec![MessageAlert {
+                labels: Labels::from(labels),
+                annotations: Labels::from([("summary", "This is only a test.")]),
+                status,
+                starts_at: now,
+                ends_at: resolved.then_some(now),
+                generator_url: String::new(),
+            }],
+            created: now,
+        }
+    }
+
+    /// Whether it is a [`Message::test`].
+    #[must_use]
+    pub fn is_test(&self) -> bool {
+        self.incident == 0 && self.group_key.starts_with(TEST_GROUP)
+    }
+}
+
+/// How the group keys of tests begin; those of groups begin with a brace.
+const TEST_GROUP: &str = "test/";
+
 /// How one attempt at a message ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -162,11 +162,17 @@ impl Verdict {
     }
 }
 
+/// What makes the last part of the link by which whoever reads a message takes its incident on; `None`
+/// where there is nothing to take on.
+pub type AckTokens = dyn Fn(&Message) -> Option<String> + Send + Sync;
+
 /// What channels may know of the installation.
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     /// Where people look at incidents, without a `/` at the end; empty if unknown.
     pub(crate) external_url: String,
+    /// Makes the last part of the address by which whoever reads a message takes its incident on.
+    pub(crate) ack_tokens: Option<Arc<AckTokens>>,
     /// The time of the attempt, for signatures.
     pub(crate) now: Time,
     /// The templates that those of the configuration may ask for.
@@ -176,6 +182,27 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Where the incident of a message is looked at; where there is none, the pages.
+    pub(crate) fn page(&self, message: &Message) -> Option<String> {
+        match (self.external_url.as_str(), message.incident) {
+            ("", _) => None,
+            (url, 0) => Some(format!("{url}/")),
+            (url, incident) => Some(format!("{url}/incident/{incident}")),
+        }
+    }
+
+    /// The last part of [`Context::ack`], which nobody but the message's readers should see.
+    pub(crate) fn ack_token(&self, message: &Message) -> Option<Secret> {
+        let tokens = self.ack_tokens.as_ref().filter(|_| !self.external_url.is_empty())?;
+        tokens(message).map(Secret::new)
+    }
+
+    /// The link by which whoever reads the message takes its incident on.
+    pub(crate) fn ack(&self, message: &Message) -> Option<String> {
+        let token = self.ack_token(message)?;
+        Some(format!("{}/ack/{}", self.external_url, token.expose()))
+    }
+
     /// The notes so far, each once.
     pub(crate) fn taken_notes(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))

@@ -12,7 +12,7 @@ use crate::config::{check_url, config, needed_secret, there};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit, plain};
 use crate::secret::Secret;
 use crate::sign::{base64, hmac_sha256, percent};
-use crate::words::{Template, Words, inert};
+use crate::words::{ACK, Template, Words, inert};
 
 /// A message takes 20,000 bytes.
 const TEXT: Limit = Limit::of("text", 18_000, Unit::JsonBytes);
@@ -166,6 +166,10 @@ impl Notifier for DingTalk {
         let mut end = String::new();
         if let Some(link) = &words.link {
             let link = if markdown { format!("[{link}]({link})") } else { link.clone() };
+            end.push_str(&format!("\n\n{link}"));
+        }
+        if let Some(link) = &words.ack {
+            let link = if markdown { format!("[{ACK}]({link})") } else { format!("{ACK}: {link}") };
             end.push_str(&format!("\n\n{link}"));
         }
         // The group shows who is called where the text names them.

@@ -11,7 +11,7 @@ use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, S
 use crate::http::place;
 use crate::secret::Secret;
 use crate::text::url_secrets;
-use crate::words::{Template, Words, colour};
+use crate::words::{ACK, Template, Words, colour};
 
 const TITLE: Limit = Limit::of("title", 256, Unit::Utf16);
 const TEXT: Limit = Limit::of("message", 4096, Unit::Utf16);
@@ -133,6 +133,9 @@ impl Notifier for Discord {
         });
         if let Some(link) = words.link {
             embed["url"] = link.into();
+        }
+        if let Some(link) = words.ack {
+            embed["fields"] = json!([{"name": "\u{200b}", "value": format!("[{ACK}]({link})")}]);
         }
         let mut body = json!({"embeds": [embed], "allowed_mentions": {"parse": []}});
         let content = own("content", &self.config.content).unwrap_or_default();

@@ -124,7 +124,7 @@ impl Notifier for Exec {
     }
 
     fn request(&self, message: &Message, _to: To<'_>) -> Request {
-        let body = crate::webhook::body(message, 0, &self.context.external_url);
+        let body = crate::webhook::body(message, 0, &self.context);
         let env = self.config.env.iter().map(|(name, v)| (name.clone(), v.clone())).collect();
         Request::Run {
             argv: self.config.argv.clone(),

@@ -12,7 +12,7 @@ use crate::http::place;
 use crate::secret::Secret;
 use crate::sign::{base64, hmac_sha256};
 use crate::text::url_secrets;
-use crate::words::{Template, Words};
+use crate::words::{ACK, Template, Words};
 
 /// A body takes 20 KB.
 const TEXT: Limit = Limit::of("text", 17_000, Unit::JsonBytes);
@@ -127,10 +127,15 @@ impl Notifier for Feishu {
         };
         let mut elements =
             vec![json!({"tag": "div", "text": {"tag": "plain_text", "content": text}})];
-        if let Some(link) = &words.link {
-            let text = json!({"tag": "plain_text", "content": "Open the incident"});
-            let button = json!({"tag": "button", "text": text, "url": link, "type": "default"});
-            elements.push(json!({"tag": "action", "actions": [button]}));
+        let ack = words.ack.iter().map(|link| (ACK, link));
+        let links = words.link.iter().map(|link| ("Open the incident", link)).chain(ack);
+        let button = |(words, url)| {
+            let text = json!({"tag": "plain_text", "content": words});
+            json!({"tag": "button", "text": text, "url": url, "type": "default"})
+        };
+        let buttons: Vec<_> = links.map(button).collect();
+        if !buttons.is_empty() {
+            elements.push(json!({"tag": "action", "actions": buttons}));
         }
         let mut body = json!({
             "msg_type": "interactive",

@@ -22,7 +22,7 @@ use crate::smtp::{Server, SmtpReach};
 use crate::text::{html, line};
 use crate::tls::TlsConfig;
 use crate::webhook::rfc3339;
-use crate::words::Template;
+use crate::words::{ACK, Template};
 
 /// For one server, from the connection to its last word. Mail servers may hesitate on purpose.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -367,11 +367,6 @@ impl Notifier for Mail {
 }
 
 impl Mail {
-    fn link(&self, message: &Message) -> Option<String> {
-        let url = &self.context.external_url;
-        (!url.is_empty()).then(|| format!("{url}/incident/{}", message.incident))
-    }
-
     fn text(&self, message: &Message) -> String {
         if let Some(own) = self.own("text", self.text.as_ref(), message, Escape::Text) {
             return own;
@@ -391,8 +386,11 @@ impl Mail {
                 let _ = writeln!(text, "  {}: {}", line(name, 100), line(value, 1000));
             }
         }
-        if let Some(link) = self.link(message) {
+        if let Some(link) = self.context.page(message) {
             let _ = write!(text, "\n{link}\n");
+        }
+        if let Some(link) = self.context.ack(message) {
+            let _ = writeln!(text, "{ACK}: {link}");
         }
         let text: String =
             text.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect();
@@ -436,9 +434,12 @@ impl Mail {
             }
             page.push_str("</table>\n");
         }
-        if let Some(link) = self.link(message) {
+        if let Some(link) = self.context.page(message) {
             let link = html(&link);
             let _ = writeln!(page, "<p><a href=\"{link}\">{link}</a></p>");
+        }
+        if let Some(link) = self.context.ack(message) {
+            let _ = writeln!(page, "<p><a href=\"{}\">{ACK}</a></p>", html(&link));
         }
         page.push_str("</body></html>\n");
         page.replace("\r\n", "\n").replace('\n', "\r\n")
@@ -484,7 +485,7 @@ mod tests {
         let open = config.open(&context).unwrap();
         let mut message =
             trial_message("ops/email[0]", MessageStatus::Firing, daruma_model::Time(0));
-        message.title = "disk <b>full</b>".to_owned();
+        (message.title, message.incident) = ("disk <b>full</b>".to_owned(), 7);
         let Request::Mail { bytes, .. } = open.notifier.request(&message, To::default()) else {
             panic!("no mail")
         };
@@ -496,7 +497,7 @@ mod tests {
     fn a_mail_is_a_page_of_its_own_unless_the_configuration_has_words() {
         let page = mail("");
         assert!(page.contains("<h1 style=") && page.contains("disk &lt;b&gt;full"), "{page}");
-        assert!(page.contains("href=\"https://daruma.example.org/incident/0\""), "{page}");
+        assert!(page.contains("href=\"https://daruma.example.org/incident/7\""), "{page}");
         assert!(!page.contains("<img") && !page.contains("<link"), "nothing from elsewhere");
         let own = mail(
             "html: '<p title=\"{{ .Title }}\">mine</p>', text: 'is {{ .Status }}', \

@@ -12,7 +12,7 @@ use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, S
 use crate::http::place;
 use crate::secret::Secret;
 use crate::text::url_secrets;
-use crate::words::{Template, Words};
+use crate::words::{ACK, Template, Words};
 
 /// A message of Teams takes 28 KB; the card around the text, 2 of them.
 const TEXT: Limit = Limit::of("text", 24_000, Unit::JsonBytes);
@@ -138,9 +138,12 @@ impl Notifier for MsTeams {
             "msteams": {"width": "full"},
             "body": blocks,
         });
-        if let Some(link) = &words.link {
-            card["actions"] =
-                json!([{"type": "Action.OpenUrl", "title": "Open the incident", "url": link}]);
+        let ack = words.ack.iter().map(|link| (ACK, link));
+        let links = words.link.iter().map(|link| ("Open the incident", link)).chain(ack);
+        let open = |(title, url)| json!({"type": "Action.OpenUrl", "title": title, "url": url});
+        let actions: Vec<Value> = links.map(open).collect();
+        if !actions.is_empty() {
+            card["actions"] = actions.into();
         }
         let body = json!({
             "type": "message",

@@ -7,7 +7,7 @@ use crate::channel::{Channel, Context, Notifier, Open, Request, To};
 use crate::config::{check_url, config, needed};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit, plain};
 use crate::secret::Secret;
-use crate::words::{Template, Words};
+use crate::words::{ACK, Template, Words};
 
 /// What is longer becomes an attachment, or is refused where there are none.
 const TEXT: Limit = Limit::of("message", 4096, Unit::Bytes);
@@ -129,6 +129,9 @@ impl Notifier for Ntfy {
         });
         if let Some(link) = words.link {
             body["click"] = link.into();
+        }
+        if let Some(link) = words.ack {
+            body["actions"] = json!([{"action": "view", "label": ACK, "url": link, "clear": true}]);
         }
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if let Some(token) = &self.token {

@@ -14,7 +14,7 @@ use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, S
 use crate::secret::Secret;
 use crate::sign::sha256_hex;
 use crate::webhook::rfc3339;
-use crate::words::{Template, Words};
+use crate::words::{ACK, Template, Words};
 
 const SUMMARY: Limit = Limit::of("summary", 1024, Unit::Chars);
 /// An event takes 512 KB.
@@ -212,6 +212,8 @@ impl Notifier for PagerDuty {
         );
         let links =
             words.link.iter().map(|link| json!({"href": link, "text": "incident"})).chain(links);
+        let ack = words.ack.iter().map(|link| json!({"href": link, "text": ACK}));
+        let links = ack.chain(links);
         event.insert("images".into(), images.collect());
         event.insert("links".into(), links.collect());
         self.post(event)

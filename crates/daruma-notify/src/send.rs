@@ -9,7 +9,9 @@ use daruma_model::{Attempt, AttemptOutcome, Clock, Message, MessageStatus, Span,
 use daruma_template::Templates;
 use tokio::time::Instant;
 
-use crate::channel::{Channel, Context, Login, Open, Reach, ReceiverConfig, Request, To, Verdict};
+use crate::channel::{
+    AckTokens, Channel, Context, Login, Open, Reach, ReceiverConfig, Request, To, Verdict,
+};
 use crate::declared::Judged;
 use crate::http::{self, HttpReach};
 use crate::pace::Pace;
@@ -117,6 +119,14 @@ impl Sender {
         self
     }
 
+    /// Messages carry a link by which whoever reads one takes the incident on: below the address of the
+    /// pages, `/ack/` and what `tokens` makes. It must make the same for every attempt at a message.
+    #[must_use]
+    pub fn with_ack_tokens(mut self, tokens: Arc<AckTokens>) -> Sender {
+        self.context.ack_tokens = Some(tokens);
+        self
+    }
+
     /// The channels of a receiver, such as `ops/webhook[0]`; none if there is no such receiver.
     #[must_use]
     pub fn channels(&self, receiver: &str) -> Vec<String> {
@@ -152,8 +162,8 @@ impl Sender {
         all
     }
 
-    /// Sends a message that says it is a test, and returns the line for the ledger. `status` is
-    /// `Firing`, and then `Resolved` for channels that keep an incident open (PagerDuty).
+    /// Sends a message that says it is a test, and returns the line for the ledger. What a far side
+    /// would keep open (PagerDuty) is closed at once.
     pub async fn send_test(&self, channel: &str, status: MessageStatus) -> Attempt {
         self.send(&trial_message(channel, status, (self.clock)()), 1).await
     }
@@ -199,7 +209,14 @@ impl Sender {
     /// waiting for a place in line; never panics, never retries.
     pub async fn send(&self, message: &Message, number: u32) -> Attempt {
         let (at, begun) = ((self.clock)(), Instant::now());
-        let outcome = self.attempt(message, at).await;
+        let mut outcome = self.attempt(message, at).await;
+        if outcome.verdict == AttemptOutcome::Accepted
+            && let Some(end) = crate::trial::end_of(message)
+        {
+            let ended = self.attempt(&end, at).await;
+            outcome.said = said(&format!("{}; closed again: {}", outcome.said, ended.said), &[]);
+            outcome.verdict = ended.verdict;
+        }
         outcome.dated(message.id, number, at, begun)
     }
 
@@ -230,6 +247,8 @@ impl Sender {
             outcome.said.push_str("; ");
             outcome.said.push_str(&note);
         }
+        // Whoever reads the ledger may not use the link of somebody else.
+        open.secrets.extend(context.ack_token(message));
         outcome.said = said(&outcome.said, &shapes(&open.secrets));
         outcome
     }
@@ -335,7 +354,8 @@ impl Sender {
             tokio::time::sleep(wait.to_std()).await;
         }
         let about = (message.incident, message.channel.clone());
-        let handle = self.memory().handles.get(&about).cloned();
+        // Digests and tests are about no incident: none of them takes the place of another.
+        let handle = self.memory().handles.get(&about).filter(|_| message.incident != 0).cloned();
         let to = To { part, handle: handle.as_deref(), token: token.expose() };
         match (open.notifier.request(message, to), &open.reach) {
             (Request::Post { url, headers, body }, Reach::Http(reach)) => {
@@ -401,7 +421,7 @@ impl Sender {
         }
         let about = (message.incident, message.channel.clone());
         let over = message.status == MessageStatus::Resolved && judged.verdict == Verdict::Accepted;
-        if judged.anew || over {
+        if judged.anew || over || message.incident == 0 {
             memory.handles.remove(&about);
         } else if let (true, Some(handle)) = (open.notifier.declared().edits, &judged.handle) {
             memory.handles.insert(about, handle.clone());

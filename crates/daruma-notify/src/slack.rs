@@ -14,7 +14,7 @@ use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, S
 use crate::http::place;
 use crate::secret::Secret;
 use crate::text::url_secrets;
-use crate::words::{Template, Words, colour, page_address};
+use crate::words::{ACK, Template, Words, colour, page_address};
 
 const TITLE: Limit = Limit::of("title", 1024, Unit::Chars);
 const TEXT: Limit = Limit::of("text", 4000, Unit::Chars);
@@ -286,6 +286,7 @@ impl Notifier for Slack {
         let title = fit(TITLE, title, &words.title);
         let text = fit(TEXT, text, &words.text);
         let link = address("title_link", config.title_link.as_ref()).or(words.link);
+        let ack = words.ack;
         let fallback = own("fallback", config.fallback.as_ref());
         let mut attachment = Map::new();
         attachment.insert(
@@ -331,6 +332,10 @@ impl Notifier for Slack {
                 "value": own("actions", &action.value),
             })
         });
+        // Whoever wrote buttons of their own put those they want.
+        let ack = ack.filter(|_| config.actions.is_empty());
+        let ack = ack.map(|url| json!({"type": "button", "text": ACK, "url": url}));
+        let actions = actions.chain(ack);
         for (name, list) in [("fields", fields.collect()), ("actions", actions.collect::<Vec<_>>())]
         {
             if !list.is_empty() {

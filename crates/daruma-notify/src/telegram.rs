@@ -15,7 +15,7 @@ use crate::config::{check_url, config, needed_secret, there};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit, plain};
 use crate::secret::Secret;
 use crate::text::html;
-use crate::words::{Template, Words};
+use crate::words::{ACK, Template, Words};
 
 /// Telegram counts after it has read the markup; this counts before, which is never less.
 const TEXT: Limit = Limit::of("text", 4096, Unit::Utf16);
@@ -221,6 +221,9 @@ impl Notifier for Telegram {
             "disable_notification": self.config.disable_notifications,
             "link_preview_options": {"is_disabled": true},
         });
+        if let Some(link) = self.context.ack(message).filter(|link| is_known_to_all(link)) {
+            body["reply_markup"] = json!({"inline_keyboard": [[{"text": ACK, "url": link}]]});
+        }
         if mode != ParseMode::Plain {
             body["parse_mode"] = json!(mode);
         }
@@ -239,10 +242,20 @@ impl Telegram {
             let link = html(&link);
             format!("\n<a href=\"{link}\">{link}</a>")
         });
+        let ack = words.ack.filter(|link| !is_known_to_all(link));
+        let end = ack.map_or(end.clone(), |link| format!("{end}\n{ACK}: {}", html(&link)));
         let start = format!("<b>{title}</b>\n");
         let taken = TEXT.measure(&start) + TEXT.measure(&end);
         format!("{start}{}{end}", TEXT.minus(taken).fit(&words.text, escape))
     }
+}
+
+/// Whether a button may lead there: the vendor refuses a whole message for one that leads to a name
+/// only a local network knows.
+fn is_known_to_all(url: &str) -> bool {
+    let host = url.split_once("://").map_or("", |(_, rest)| rest);
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    host.trim_matches('.').contains('.') || url.contains("://[")
 }
 
 #[cfg(test)]

@@ -1,35 +1,20 @@
 //! A message that says of itself that it is only a test.
 
-use daruma_model::{Labels, Level, Message, MessageAlert, MessageStatus, Time};
+use daruma_model::{Message, MessageStatus, Time};
 
-/// What [`Sender::send_test`](crate::Sender::send_test) sends: marked in its title, its text and its
-/// labels, about incident 0, which never exists.
+/// Kinds of channels at which a message opens something that stays open until it is closed.
+const OPENS: &[&str] = &["pagerduty"];
+
+/// What [`Sender::send_test`](crate::Sender::send_test) sends; see [`Message::test`].
 #[must_use]
 pub fn trial_message(channel: &str, status: MessageStatus, now: Time) -> Message {
-    let resolved = status == MessageStatus::Resolved;
-    let word = if resolved { "it would be over now" } else { "nothing is wrong" };
-    let labels = [("alertname", "DarumaTest"), ("severity", "info"), ("test", "true")];
-    Message {
-        id: 0,
-        incident: 0,
-        receiver: channel.rsplit_once('/').map_or(channel, |(receiver, _)| receiver).to_owned(),
-        channel: channel.to_owned(),
-        status,
-        level: Level::Info,
-        title: format!("TEST: a message of Daruma; {word}"),
-        text: format!("This is a test of the channel {channel}. Nobody needs to do anything."),
-        group_key: String::new(),
-        group_labels: Labels::from([("alertname", "DarumaTest")]),
-        route_labels: Labels::default(),
-        left_out: 0,
-        alerts: vec![MessageAlert {
-            labels: Labels::from(labels),
-            annotations: Labels::from([("summary", "This is only a test.")]),
-            status,
-            starts_at: now,
-            ends_at: resolved.then_some(now),
-            generator_url: String::new(),
-        }],
-        created: now,
-    }
+    Message::test(0, channel, status, now)
+}
+
+/// The end of a test, for far sides where it would stay open.
+pub(crate) fn end_of(test: &Message) -> Option<Message> {
+    let kind = test.channel.rsplit_once('/').map_or("", |(_, kind)| kind);
+    let kind = kind.split('[').next().unwrap_or_default();
+    let opened = test.is_test() && test.status == MessageStatus::Firing && OPENS.contains(&kind);
+    opened.then(|| Message::test(test.id, &test.channel, MessageStatus::Resolved, test.created))
 }

@@ -19,7 +19,7 @@ use crate::text::url_secrets;
 use crate::words::Words;
 
 const TITLE: Limit = Limit::of("title", 500, Unit::JsonBytes);
-const TEXT: Limit = Limit::of("text", TEXT_BYTES_MAX - 1500, Unit::JsonBytes);
+const TEXT: Limit = Limit::of("text", TEXT_BYTES_MAX - 2000, Unit::JsonBytes);
 /// Browsers of one entry.
 const BROWSERS_MAX: usize = 100;
 /// Above this a file of subscriptions is not one, in bytes.
@@ -193,6 +193,7 @@ impl Notifier for WebPush {
             "title": TITLE.fit(&words.title, plain),
             "body": TEXT.fit(&words.text, plain),
             "url": words.link.filter(|link| short.measure(link) <= short.max),
+            "ack": words.ack.filter(|link| short.measure(link) <= short.max),
             "tag": format!("incident-{}", message.incident),
             "level": message.level.as_str(),
             "status": words.status,

@@ -158,7 +158,7 @@ impl Notifier for Webhook {
             }
             Some(own) => (own, self.config.content_type.clone()),
             None => (
-                body(message, self.config.max_alerts, &self.context.external_url).to_string(),
+                body(message, self.config.max_alerts, &self.context).to_string(),
                 WebhookConfig::content_type_default(),
             ),
         };
@@ -171,13 +171,10 @@ impl Notifier for Webhook {
     }
 }
 
-pub(crate) fn body(message: &Message, max_alerts: usize, external_url: &str) -> Value {
+pub(crate) fn body(message: &Message, max_alerts: usize, context: &Context) -> Value {
     let kept = if max_alerts == 0 { message.alerts.len() } else { max_alerts };
     let alerts = &message.alerts[..kept.min(message.alerts.len())];
-    let link = match external_url {
-        "" => String::new(),
-        url => format!("{url}/incident/{}", message.incident),
-    };
+    let link = context.page(message).unwrap_or_default();
     let alert = |alert: &MessageAlert| {
         json!({
             "status": status(alert.status),
@@ -195,6 +192,16 @@ pub(crate) fn body(message: &Message, max_alerts: usize, external_url: &str) -> 
         "" => format!("{{}}:{{incident=\"{}\"}}", message.incident),
         key => key.to_owned(),
     };
+    let mut own = json!({
+        "incident": message.incident,
+        "message": message.id,
+        "level": message.level.as_str(),
+        "title": message.title,
+        "text": message.text,
+    });
+    if let Some(link) = context.ack(message) {
+        own["ackURL"] = link.into();
+    }
     json!({
         "version": "4",
         "groupKey": group_key,
@@ -204,15 +211,9 @@ pub(crate) fn body(message: &Message, max_alerts: usize, external_url: &str) -> 
         "groupLabels": message.group_labels.to_map(),
         "commonLabels": common(&message.alerts, |alert| &alert.labels).to_map(),
         "commonAnnotations": common(&message.alerts, |alert| &alert.annotations).to_map(),
-        "externalURL": external_url,
+        "externalURL": context.external_url,
         "alerts": alerts.iter().map(alert).collect::<Vec<_>>(),
-        "daruma": {
-            "incident": message.incident,
-            "message": message.id,
-            "level": message.level.as_str(),
-            "title": message.title,
-            "text": message.text,
-        },
+        "daruma": own,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, S
 use crate::dingtalk::{TextOrMarkdown, made_inert};
 use crate::secret::Secret;
 use crate::sign::percent;
-use crate::words::{Template, Words, inert};
+use crate::words::{ACK, Template, Words, inert};
 
 /// Of a message in the form `text`.
 const TEXT: Limit = Limit::of("text", 2048, Unit::Bytes);
@@ -128,6 +128,11 @@ pub(crate) fn content(
         true => format!("\n[{link}]({link})"),
         false => format!("\n{link}"),
     });
+    let ack = words.ack.map_or_else(String::new, |ack| match markdown {
+        true => format!("\n[{ACK}]({ack})"),
+        false => format!("\n{ACK}: {ack}"),
+    });
+    let link = link + &ack;
     let text = limit.minus(title.len() + link.len()).fit(&words.text, escape);
     format!("{title}{text}{link}")
 }

@@ -30,6 +30,8 @@ pub(crate) struct Words {
     pub(crate) text: String,
     /// The page of the incident.
     pub(crate) link: Option<String>,
+    /// By this link whoever reads it takes the incident on.
+    pub(crate) ack: Option<String>,
     /// `firing` or `resolved`.
     pub(crate) status: &'static str,
 }
@@ -51,10 +53,9 @@ impl Words {
             title if title.is_empty() => format!("incident {}", message.incident),
             title => title,
         };
-        let url = &context.external_url;
-        let link = (!url.is_empty()).then(|| format!("{url}/incident/{}", message.incident));
+        let (link, ack) = (context.page(message), context.ack(message));
         let text = text.trim_start_matches('\n').to_owned();
-        Words { title, text, link, status: self::status(message.status) }
+        Words { title, text, link, ack, status: self::status(message.status) }
     }
 }
 
@@ -90,7 +91,9 @@ impl Context {
         if !text.contains("{{") {
             return Some(clean(text));
         }
-        match self.templates.expand(text, &data(message, &self.external_url), escape) {
+        let mut data = data(message, &self.external_url);
+        data.ack_url = self.ack(message).unwrap_or_default();
+        match self.templates.expand(text, &data, escape) {
             // A title is one line wherever it is shown.
             Ok(text) if name == "title" => Some(clean(text.trim()).replace('\n', " ")),
             Ok(text) => Some(clean(&text)),
@@ -142,6 +145,9 @@ impl Context {
         filled.map(|text| line(&text, 900)).unwrap_or_default()
     }
 }
+
+/// The word on the button or the link by which somebody takes an incident on.
+pub(crate) const ACK: &str = "I look after it";
 
 /// What templates see of a message. It depends on the message alone, so that a repeated attempt says
 /// the same.

@@ -29,7 +29,7 @@ use crate::plot::Plots;
 use crate::prom::{self, Turns, Writes};
 use crate::routes::{Demand, Endpoint};
 use crate::shared::Shared;
-use crate::{am, api, form, live, page};
+use crate::{am, api, form, live, page, trial};
 
 /// Connections at once; one more waits in the system's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -251,13 +251,21 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
                 Err((status, why)) => answer::refused(status, &why),
             }
         }
-        Endpoint::Command | Endpoint::Form | Endpoint::Login | Endpoint::Logout => {
+        Endpoint::AckPage(token) => page::ack(site, &token),
+        Endpoint::Command
+        | Endpoint::SendTest
+        | Endpoint::Ack(_)
+        | Endpoint::Form
+        | Endpoint::Login
+        | Endpoint::Logout => {
             let body = match read(body, BODY_BYTES_MAX).await {
                 Ok(body) => body,
                 Err((status, why)) => return answer::refused(status, &why),
             };
             match endpoint {
                 Endpoint::Command => api::command(site, &caller, &body).await,
+                Endpoint::SendTest => trial::post(site, &caller, &body).await,
+                Endpoint::Ack(token) => page::acked(site, &token, &body).await,
                 Endpoint::Form => form::act(site, &caller, &parts, &body).await,
                 Endpoint::Login => form::login(site, &caller, &body, now).await,
                 _ => form::logout(site, &caller, &body),
@@ -322,7 +330,9 @@ fn refuse(site: &Site, demand: Demand, denied: &Denied, parts: &Parts) -> Answer
             let linked = parts.headers.get("sec-fetch-site").is_some_and(|s| s == "cross-site");
             page::login(site, &site.guard.stranger(), Some(parts.uri.path()), linked)
         }
-        (Demand::Page | Demand::Form | Demand::OwnForm, _) => page::plain(status, why),
+        (Demand::Page | Demand::Form | Demand::OwnForm | Demand::Link, _) => {
+            page::plain(status, why)
+        }
         _ => answer::refused(status, why),
     };
     if *denied == Denied::Stranger {

@@ -19,6 +19,8 @@ use crate::shared::{CommandRequest, HistoryQuery, Refusal};
 const RECORDS_MAX: usize = 1000;
 /// A command's comment, in characters.
 const COMMENT_CHARS_MAX: usize = 500;
+/// The digest of a link, in bytes.
+const LINK_BYTES_MAX: usize = 64;
 /// Matchers of one command.
 const MATCHERS_MAX: usize = 20;
 
@@ -197,6 +199,12 @@ fn sensible(command: &Command) -> Result<(), String> {
             (comment.as_str(), Some(matchers), Some(*ttl))
         }
         Command::Stop { comment, .. } => (comment.as_str(), None, None),
+        Command::AckByLink { link, nonce, ttl, .. } => {
+            if link.len() > LINK_BYTES_MAX || nonce.len() > LINK_BYTES_MAX {
+                return Err("this is no digest of a link".to_owned());
+            }
+            ("", None, Some(*ttl))
+        }
         _ => ("", None, None),
     };
     if comment.chars().count() > COMMENT_CHARS_MAX {

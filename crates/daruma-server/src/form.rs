@@ -14,7 +14,7 @@ use crate::accept::Site;
 use crate::answer::{self, Answer};
 use crate::api;
 use crate::guard::Caller;
-use crate::page;
+use crate::{page, trial};
 
 /// How long a page waits to show the outcome of what it just did.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
@@ -24,14 +24,14 @@ const PENALTY: Duration = Duration::from_millis(500);
 const STALE: &str = "This page is older than the running program, or does not come from it. Nothing \
                      was done. Load the page again and repeat it.";
 
-struct Fields(Vec<(String, String)>);
+pub(crate) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    fn read(body: &Bytes) -> Fields {
+    pub(crate) fn read(body: &Bytes) -> Fields {
         Fields(form_urlencoded::parse(body).into_owned().take(32).collect())
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub(crate) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.trim())
     }
 
@@ -75,6 +75,7 @@ impl Fields {
             },
             "unsilence" => Command::Unsilence { id: self.number("id")? },
             "stop" => Command::Stop { on: self.get("on") == "true", comment: self.comment() },
+            "send_test" => Command::SendTest { to: self.get("to").to_owned() },
             "reset_breaker" => Command::ResetBreaker { runbook: self.get("runbook").to_owned() },
             _ => return Err("this form asks for nothing that is known here".to_owned()),
         })
@@ -90,6 +91,7 @@ pub(crate) fn done(word: &str) -> Option<&'static str> {
         "release" => "Released. Recovery may act again.",
         "silence" => "Silenced. It ends by itself.",
         "unsilence" => "The silence is over.",
+        "send_test" => "The test is on its way; what becomes of it stands in the ledger.",
         "stop" => "The global stop was changed.",
         "reset_breaker" => "The breaker is closed; the runbook may act again.",
         _ => return None,
@@ -115,6 +117,15 @@ pub(crate) async fn act(site: &Site, caller: &Caller, parts: &Parts, body: &Byte
         Ok(command) => command,
         Err(why) => return say(StatusCode::UNPROCESSABLE_ENTITY, false, &why),
     };
+    if let (true, Command::SendTest { to }) = (in_place, &command) {
+        return match trial::run(site, &caller.name, to).await {
+            Ok(tried) => {
+                let (good, said) = trial::sentence(&tried);
+                say(StatusCode::OK, good, &said)
+            }
+            Err(refusal) => say(api::status(&refusal), false, &refusal.to_string()),
+        };
+    }
     let mut view = site.shared.view.clone();
     view.mark_unchanged();
     if let Err(refusal) = api::order(site, &caller.name, command).await {

@@ -92,7 +92,9 @@ impl Guard {
         Guard::unforged(demand, parts, &host)?;
         let caller = self.caller(parts, now);
         match demand {
-            Demand::Nothing | Demand::OwnForm => Ok(caller.unwrap_or_else(|| self.nobody())),
+            Demand::Nothing | Demand::OwnForm | Demand::Link => {
+                Ok(caller.unwrap_or_else(|| self.nobody()))
+            }
             Demand::Page | Demand::Read | Demand::Ping => caller.ok_or(Denied::Stranger),
             Demand::Write => {
                 let caller = caller.ok_or(Denied::Stranger)?;
@@ -141,7 +143,8 @@ impl Guard {
         let (site, mode) = (text(&FETCH_SITE), text(&FETCH_MODE));
         let from_elsewhere = site.is_some_and(|site| site != "same-origin" && site != "none");
         match demand {
-            Demand::Nothing => Ok(()),
+            // Of a link the address is the secret: no other site knows it, and whoever does may use it.
+            Demand::Nothing | Demand::Link => Ok(()),
             // A link in a chat leads to a page; a script of another site reads nothing.
             // A form of another site that posts to the API is no link.
             Demand::Page | Demand::Read
@@ -290,7 +293,7 @@ fn is_port(text: &str) -> bool {
 }
 
 /// HMAC-SHA256 (RFC 2104) over the parts, each closed by a byte that none of them holds; as hex.
-fn mac(key: &[u8], parts: &[&str]) -> String {
+pub(crate) fn mac(key: &[u8], parts: &[&str]) -> String {
     let mut block = [0_u8; 64];
     if key.len() > block.len() {
         block[..32].copy_from_slice(&Sha256::digest(key));

@@ -14,11 +14,14 @@
 //! | `accept` | connections: how many, how long, how large |
 //! | `answer` | responses, with the headers that all of them carry |
 //! | `api`, `form`, `live` | JSON for scripts, form posts of the pages, the event stream |
+//! | `ack_links` | links in messages by which an incident is taken on without a login |
+//! | `trial` | tests of channels, with what became of them |
 //! | `plot` | series for charts: queries within bounds |
 //! | `prom` | Prometheus' HTTP API and the receiver of remote write |
 //! | `page` | the HTML |
 
 mod accept;
+mod ack_links;
 mod am;
 mod answer;
 mod api;
@@ -32,8 +35,10 @@ mod prom;
 mod routes;
 mod shared;
 mod statics;
+mod trial;
 
 pub use accept::serve;
+pub use ack_links::{AckLinks, SERVES};
 pub use config::{Config, ConfigError, Role, Token, check};
 pub use prom::{Facts, QueryLimits, Rule, RuleGroup, RuleHealth, RuleKind, Target};
 pub use shared::{

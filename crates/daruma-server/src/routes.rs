@@ -24,6 +24,9 @@ pub(crate) enum Endpoint {
     Series,
     Journal,
     Command,
+    SendTest,
+    AckPage(String),
+    Ack(String),
     Form,
     LoginPage,
     Login,
@@ -53,6 +56,8 @@ pub(crate) enum Demand {
     Form,
     /// A form that needs no rights, but must come from our own page.
     OwnForm,
+    /// Nothing but the right to know the address: it holds its own proof, which nobody can guess.
+    Link,
     /// Any token: a program tells that it lives.
     Ping,
     /// The right to push samples.
@@ -92,6 +97,7 @@ impl Endpoint {
                 ["sources"] => Some(Endpoint::Sources),
                 ["explore"] => Some(Endpoint::Explore),
                 ["login"] => Some(Endpoint::LoginPage),
+                ["ack", token] => Some(Endpoint::AckPage((*token).to_owned())),
                 ["static", name] => statics::find(name).map(Endpoint::Asset),
                 ["events"] => Some(Endpoint::Events),
                 ["api", "view"] => Some(Endpoint::View),
@@ -108,6 +114,8 @@ impl Endpoint {
             },
             Method::POST => match parts.as_slice() {
                 ["api", "command"] => Some(Endpoint::Command),
+                ["api", "send-test"] => Some(Endpoint::SendTest),
+                ["ack", token] => Some(Endpoint::Ack((*token).to_owned())),
                 ["act"] => Some(Endpoint::Form),
                 ["login"] => Some(Endpoint::Login),
                 ["logout"] => Some(Endpoint::Logout),
@@ -142,7 +150,8 @@ impl Endpoint {
             Endpoint::Write | Endpoint::Am(am::Path::PostAlerts) => Demand::Write,
             Endpoint::Am(_) => Demand::Read,
             Endpoint::Reload => Demand::Operate,
-            Endpoint::Command => Demand::Command,
+            Endpoint::Command | Endpoint::SendTest => Demand::Command,
+            Endpoint::AckPage(_) | Endpoint::Ack(_) => Demand::Link,
             Endpoint::Form => Demand::Form,
             Endpoint::Login | Endpoint::Logout => Demand::OwnForm,
             Endpoint::Ping(..) => Demand::Ping,
@@ -214,6 +223,9 @@ mod tests {
             ("GET", "/-/healthy", Demand::Nothing),
             ("GET", "/-/ready", Demand::Nothing),
             ("POST", "/api/command", Demand::Command),
+            ("POST", "/api/send-test", Demand::Command),
+            ("GET", "/ack/1.2.3.4", Demand::Link),
+            ("POST", "/ack/1.2.3.4", Demand::Link),
             ("POST", "/act", Demand::Form),
             ("POST", "/login", Demand::OwnForm),
             ("POST", "/logout", Demand::OwnForm),
@@ -235,7 +247,7 @@ mod tests {
             }
         }
         kinds.dedup();
-        assert_eq!(kinds.len(), 26, "each kind of endpoint stands in the table");
+        assert_eq!(kinds.len(), 29, "each kind of endpoint stands in the table");
         for (method, path) in [
             ("GET", ""),
             ("GET", "//"),
@@ -248,6 +260,9 @@ mod tests {
             ("GET", "/static/%2e%2e"),
             ("GET", "/api"),
             ("GET", "/api/command"),
+            ("GET", "/api/send-test"),
+            ("GET", "/ack"),
+            ("GET", "/ack/a/b"),
             ("GET", "/ping/"),
             ("GET", "/ping/a/b"),
             ("GET", "/ping/%ff"),
@@ -289,7 +304,7 @@ mod tests {
             for method in [Method::GET, Method::POST, Method::HEAD] {
                 let found = Endpoint::find(&method, &format!("/{path}"));
                 prop_assert!(found.is_none() || found.is_some_and(|f| f.demand() != Demand::Command
-                    || path == "api/command"));
+                    || path == "api/command" || path == "api/send-test"));
             }
         }
     }

@@ -31,6 +31,8 @@ pub struct Shared {
     pub describe: Arc<Describe>,
     /// Takes in what a sender says of metrics.
     pub described: Arc<Learn>,
+    /// Knows the links in messages again.
+    pub ack_links: crate::AckLinks,
     /// The time.
     pub clock: Clock,
     /// This host's name: shown, and accepted in `Host`.

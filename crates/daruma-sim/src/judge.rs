@@ -379,6 +379,12 @@ impl Judge {
                     self.acked.insert(*incident, until(ttl.unwrap_or(Span::hours(1))));
                 }
             }
+            Command::AckByLink { incident, link, nonce, ttl, .. } => {
+                if state.used_links.get(link).is_some_and(|used| used.nonce == *nonce) {
+                    self.acked.insert(*incident, until(*ttl));
+                }
+            }
+            Command::SendTest { .. } => {}
             Command::ResetBreaker { runbook } => {
                 self.breakers.remove(runbook);
                 for recovery in state.recoveries.values().filter(|r| r.runbook == *runbook) {

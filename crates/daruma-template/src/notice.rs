@@ -79,6 +79,9 @@ pub struct Data {
     /// Its page; empty: there is none.
     #[serde(alias = "incidentURL", alias = "IncidentURL")]
     pub incident_url: String,
+    /// The link by which whoever reads it takes the incident on; empty: there is none.
+    #[serde(alias = "ackURL", alias = "AckURL")]
+    pub ack_url: String,
     /// Daruma's own words: one line.
     pub title: String,
     /// Daruma's own words: the timeline.
@@ -142,9 +145,9 @@ impl Data {
     #[must_use]
     pub fn of(message: &Message, external_url: &str) -> Data {
         let external_url = external_url.trim_end_matches('/');
-        let incident_url = match external_url {
-            "" => String::new(),
-            url => format!("{url}/incident/{}", message.incident),
+        let incident_url = match (external_url, message.incident) {
+            ("", _) | (_, 0) => String::new(),
+            (url, _) => format!("{url}/incident/{}", message.incident),
         };
         let status = |status: MessageStatus| match status {
             MessageStatus::Firing => "firing".to_owned(),
@@ -172,6 +175,7 @@ impl Data {
             truncated_alerts: message.left_out,
             incident: message.incident,
             incident_url,
+            ack_url: String::new(),
             title: message.title.clone(),
             text: message.text.clone(),
             level: message.level.as_str().to_owned(),
@@ -209,6 +213,7 @@ impl Data {
             ("TruncatedAlerts", number(self.truncated_alerts)),
             ("Incident", number(self.incident)),
             ("IncidentURL", text(&self.incident_url)),
+            ("AckURL", text(&self.ack_url)),
             ("Title", text(&self.title)),
             ("Text", text(&self.text)),
             ("Level", text(&self.level)),

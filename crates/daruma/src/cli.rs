@@ -77,6 +77,8 @@ enum Verb {
     /// Who is told of an alert, and why
     #[command(subcommand)]
     Route(crate::route::RouteVerb),
+    /// Send a message that says it is a test, and tell what the far side said
+    SendTest(crate::send_test::SendTest),
     /// Keep recovery off, e.g. in a deploy: daruma hold service=web --ttl 15m -- ./deploy.sh
     #[command(args_conflicts_with_subcommands = true)]
     Hold(HoldVerb),
@@ -260,6 +262,7 @@ pub fn main() -> ExitCode {
         Verb::Template(verb) if !verb.asks() => verb.run(None, style),
         Verb::Journal(verb) => crate::offline::journal(&verb, style),
         Verb::Route(verb) => crate::route::main(verb, &client, style),
+        Verb::SendTest(verb) => crate::send_test::main(verb, &client, style),
         Verb::Demo { listen, once } => crate::demo::main(listen, once),
         Verb::DemoVictim { arguments } => crate::demo::victim(&arguments),
         Verb::Incident(IncidentVerb::Ls { all, data: Some(data) }) => {
@@ -375,6 +378,7 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
             | Verb::Test(_)
             | Verb::Journal(_)
             | Verb::Route(_)
+            | Verb::SendTest(_)
             | Verb::Demo { .. }
             | Verb::DemoVictim { .. } => Ok(FAILED),
         }

@@ -74,6 +74,15 @@ impl Client {
         self.ask("POST", "/api/command", Some(body)).await
     }
 
+    /// Sends tests to a receiver or a channel, and returns what became of them.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn send_test(&self, to: &str) -> Result<serde_json::Value, ClientError> {
+        let body = serde_json::json!({ "to": to }).to_string().into_bytes();
+        self.ask("POST", "/api/send-test", Some(body)).await
+    }
+
     fn unexpected(&self, why: &dyn std::fmt::Display) -> ClientError {
         ClientError::Unexpected { server: self.server.clone(), why: why.to_string() }
     }

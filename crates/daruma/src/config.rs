@@ -399,6 +399,13 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     if let Some(listen) = places.listen {
         server.listen = listen;
     }
+    // Links in messages lead here.
+    let url = file.notify.external_url.split_once("://").map_or("", |(_, rest)| rest);
+    let host = url.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    if !host.is_empty() && !server.hosts.iter().any(|known| known == host) {
+        server.hosts.push(host.to_owned());
+    }
     daruma_server::check(&server).map_err(|error| one(error.to_string()))?;
     warnings.extend(sender.warnings());
     warnings.extend(unmatched(&policy, &detector));

@@ -232,21 +232,32 @@ impl<P: Perform> Control<P> {
         }
         self.since_snapshot += bytes;
         let mut effects = Vec::new();
+        let mut answers = Vec::new();
         for mut input in batch {
             let Some(event) = input.event.take() else { continue };
             self.counters.events.fetch_add(1, Ordering::Relaxed);
             effects.extend(self.core.step(now, &event));
             if let Some(reply) = input.reply.take() {
                 let answer = answer(&self.core, &event);
-                // Whoever asked may have gone away; it is durable all the same.
-                drop(reply.send(answer));
+                match event {
+                    Event::Commanded { .. } => answers.push((reply, answer)),
+                    // Whoever asked may have gone away; it is durable all the same.
+                    _ => drop(reply.send(answer)),
+                }
             }
         }
         self.keep_decisions(now, &effects).await;
         for effect in effects {
             self.performers.start(effect);
         }
+        // Whoever asked for something sees it done when they look next.
+        if !answers.is_empty() {
+            self.show_every = Span::ZERO;
+        }
         self.show(now);
+        for (reply, answer) in answers {
+            drop(reply.send(answer));
+        }
         if let Some(writing) = self.snapshot.take_if(|writing| writing.is_finished()) {
             said(writing.await);
         }
@@ -356,7 +367,9 @@ fn refuse(input: &mut Input, why: &str) {
 
 /// What a command's sender is told: the id of what it made, or that what it named is not there.
 fn answer(core: &Core, event: &Event) -> Result<serde_json::Value, String> {
-    use daruma_alert::Command::{Abort, Ack, EndSilence, Hold, PutSilence, Silence};
+    use daruma_alert::Command::{
+        Abort, Ack, AckByLink, EndSilence, Hold, PutSilence, SendTest, Silence,
+    };
     let Event::Commanded { command, .. } = event else { return Ok(serde_json::Value::Null) };
     let id = match command {
         Silence { .. } => core.state().silences.keys().next_back().copied(),
@@ -375,6 +388,27 @@ fn answer(core: &Core, event: &Event) -> Result<serde_json::Value, String> {
                 Some(silence) => Ok(serde_json::json!({ "id": silence.id, "uuid": uuid })),
                 None => Err(format!("there is no silence {uuid}")),
             };
+        }
+        AckByLink { incident, link, nonce, .. } => match core.state().used_links.get(link) {
+            Some(used) if used.nonce == *nonce => Some(*incident),
+            Some(used) => return Err(format!("this link was used already by {}", used.by)),
+            None => match core.state().incidents.get(incident) {
+                None => return Err(format!("there is no incident {incident}")),
+                Some(it) if it.resolved.is_some() => {
+                    return Err(format!("incident {incident} is over"));
+                }
+                Some(_) => return Err("this link has run out".to_owned()),
+            },
+        },
+        SendTest { to } => {
+            let tests = core.tests_of(to);
+            if tests.is_empty() {
+                return Err(format!("there is no receiver and no channel `{to}` that can be told"));
+            }
+            let one = |out: &&daruma_alert::Outgoing| serde_json::json!({ "id": out.message.id, "channel": out.message.channel });
+            return Ok(
+                serde_json::json!({ "messages": tests.iter().map(one).collect::<Vec<_>>() }),
+            );
         }
         Hold { .. } => core.state().holds.keys().next_back().copied(),
         Ack { incident, .. } | Abort { incident } => match core.state().incidents.get(incident) {

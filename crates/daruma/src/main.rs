@@ -22,6 +22,7 @@ mod prometheus;
 mod records;
 mod route;
 mod run;
+mod send_test;
 mod signals;
 mod templates;
 mod testing;

@@ -9,7 +9,7 @@ use daruma_alert::{Command, Event, Policy, View};
 use daruma_collect::Position;
 use daruma_journal::{Journal, Options};
 use daruma_model::{Clock, Span, Time};
-use daruma_server::{Ask, CommandRequest, LoopAsk, PingKind, Refusal, Reload, Shared};
+use daruma_server::{AckLinks, Ask, CommandRequest, LoopAsk, PingKind, Refusal, Reload, Shared};
 use daruma_store::Store;
 use tokio::sync::{mpsc, watch};
 
@@ -88,6 +88,7 @@ pub struct Running {
     server: tokio::task::JoinHandle<()>,
     stop_file: Arc<RwLock<Option<std::path::PathBuf>>>,
     facts: crate::api::Known,
+    ack_links: AckLinks,
     background: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -115,6 +116,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?
     };
+    let ack_links = AckLinks::open(&data)?;
     let clock = crate::clock::system(folded.core.state().now);
     let now = clock();
     let positions = positions(&journal)?;
@@ -150,7 +152,8 @@ pub async fn start(places: &Places) -> Result<Running, String> {
     let never_begun = !folded.never_begun.is_empty();
     let actions = daruma_recover::Performer::new(loaded.registry, Arc::clone(&clock));
     let actions = if fence > 0 || never_begun { actions.above(fence) } else { actions };
-    let sender = Arc::new(RwLock::new(Arc::new(loaded.sender)));
+    let sender = loaded.sender.with_ack_tokens(tokens(&ack_links));
+    let sender = Arc::new(RwLock::new(Arc::new(sender)));
     let (view_in, view) = watch::channel(Arc::new(View::of(folded.core.state())));
     let control_counters = Arc::new(control::Counters::default());
     let signal_counters = Arc::new(signals::Counters::default());
@@ -228,7 +231,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         clock: Arc::clone(&clock),
     });
     let (reload, asked) = mpsc::channel(4);
-    let edge = (asks, Arc::clone(&facts), reload);
+    let edge = (asks, Arc::clone(&facts), reload, ack_links.clone());
     let shared = shared(&view, &inbox, &store, &clock, &heartbeats, &figures, edge);
     let server_config = loaded.server.clone();
     let server = tokio::spawn(async move {
@@ -268,8 +271,15 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         server,
         stop_file,
         facts,
+        ack_links,
         background,
     })
+}
+
+/// What messages' links are made by.
+fn tokens(links: &AckLinks) -> Arc<daruma_notify::AckTokens> {
+    let links = links.clone();
+    Arc::new(move |message| links.token(message))
 }
 
 fn join(errors: &[config::ConfigError]) -> String {
@@ -316,7 +326,12 @@ fn shared(
     clock: &Clock,
     heartbeats: &Arc<RwLock<daruma_collect::Heartbeats>>,
     figures: &Arc<metrics::Figures>,
-    (asks, facts, reload): (mpsc::Sender<Ask>, crate::api::Known, mpsc::Sender<Reload>),
+    (asks, facts, reload, ack_links): (
+        mpsc::Sender<Ask>,
+        crate::api::Known,
+        mpsc::Sender<Reload>,
+        AckLinks,
+    ),
 ) -> Shared {
     let (commands, mut asked) = mpsc::channel::<CommandRequest>(256);
     let to_loop = inbox.clone();
@@ -334,6 +349,7 @@ fn shared(
                     Ok(Err(why)) if why.starts_with("there is no") || why.ends_with("is over") => {
                         Err(Refusal::NotFound(why))
                     }
+                    Ok(Err(why)) if why.starts_with("this link") => Err(Refusal::Invalid(why)),
                     Ok(Err(why)) => Err(Refusal::Unavailable(why)),
                     Err(_) => Err(Refusal::Unavailable("daruma is stopping".to_owned())),
                 };
@@ -357,6 +373,7 @@ fn shared(
         facts: Arc::new(move || facts.read().unwrap_or_else(PoisonError::into_inner).clone()),
         describe: Arc::new(move || known.all()),
         described: Arc::new(move |said| catalogue.learn(said)),
+        ack_links,
         clock: Arc::clone(clock),
         host: metrics::host(),
         version: env!("CARGO_PKG_VERSION"),
@@ -511,7 +528,11 @@ impl Running {
             crate::log::error("the signal path has ended; restart daruma");
         }
         self.actions.reload(registry);
-        *self.sender.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sender);
+        {
+            let mut old = self.sender.write().unwrap_or_else(PoisonError::into_inner);
+            let sender = sender.with_ack_tokens(tokens(&self.ack_links)).in_place_of(&old);
+            *old = Arc::new(sender);
+        }
         *self.stop_file.write().unwrap_or_else(PoisonError::into_inner) =
             policy.recover.stop_file.clone();
         if policy != self.policy {

@@ -56,7 +56,6 @@ impl Listing {
         let dispatch = &state.dispatch;
         Listing {
             now: state.now,
-            groups: groups.collect(),
             silences: state
                 .silences
                 .values()

@@ -74,6 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         facts: Arc::new(facts),
         describe: Arc::new(described),
         described: Arc::new(drop),
+        ack_links: daruma_server::AckLinks::new([7; 32]),
         clock,
         host: "host-1".to_owned(),
         version: env!("CARGO_PKG_VERSION"),

@@ -68,6 +68,43 @@ pub(crate) fn obey(
             found.incident.timeline.push(entry(now, EntryKind::Person, &text));
             id
         }
+        Command::AckByLink { incident: id, link, nonce, expires, ttl } => {
+            if view.used_links.contains_key(&link) {
+                return Err(Refusal::Invalid("this link was used already".to_owned()));
+            }
+            named(view, id)?.incident.acked = Some((by.clone(), now + ttl));
+            let used = daruma_alert::UsedLink { at: now, by, incident: id, expires, nonce };
+            view.used_links.insert(link, used);
+            id
+        }
+        Command::SendTest { to } => {
+            let ledger = &view.ledger;
+            let channel = ledger.iter().map(|out| &out.message).find(|m| m.receiver == to);
+            let channel = channel.map_or(to.clone(), |message| message.channel.clone());
+            let id = 300 + ledger.len() as u64;
+            let status = daruma_model::MessageStatus::Firing;
+            let message = daruma_model::Message::test(id, &channel, status, now);
+            let attempt = daruma_model::Attempt {
+                message: id,
+                number: 1,
+                at: now,
+                took: Span::millis(41),
+                outcome: daruma_model::AttemptOutcome::Accepted,
+                said: "200 OK".to_owned(),
+                retry_after: None,
+            };
+            let out = daruma_alert::Outgoing {
+                message,
+                delivery: daruma_alert::Delivery::Accepted,
+                tries: 1,
+                next_at: now,
+                attempts: [attempt].into(),
+                first: 0,
+                unreached: None,
+            };
+            view.ledger.insert(0, out);
+            return Ok(json!({ "messages": [{ "id": id, "channel": channel }] }));
+        }
         Command::Abort { incident: id } => {
             let found = named(view, id)?;
             found.incident.aborted = true;

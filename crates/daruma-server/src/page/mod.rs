@@ -1,6 +1,7 @@
 //! The pages. Every text that comes from outside goes through the template's escaping and into a
 //! `bdi`; nothing is ever marked as ready-made markup, and no style or script stands in a page.
 
+mod ack;
 mod acts;
 mod draw;
 mod explore;
@@ -17,6 +18,7 @@ use crate::answer::{self, Answer};
 use crate::guard::Caller;
 use crate::{form, statics};
 
+pub(crate) use ack::{ack, acked};
 pub(crate) use explore::explore;
 pub(crate) use incident::incident;
 pub(crate) use now::now;

@@ -50,6 +50,11 @@ pub(crate) fn exact(time: Time) -> String {
     written(time, "%Y-%m-%d %H:%M:%S%.3f UTC").unwrap_or_else(|| "at an unknown time".to_owned())
 }
 
+/// `2026-03-01 03:12 UTC`.
+pub(crate) fn minute(time: Time) -> String {
+    written(time, "%Y-%m-%d %H:%M UTC").unwrap_or_else(|| "an unknown time".to_owned())
+}
+
 /// `03:12:17`.
 pub(crate) fn clock(time: Time) -> String {
     written(time, "%H:%M:%S").unwrap_or_else(|| "--:--:--".to_owned())
