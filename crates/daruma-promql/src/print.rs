@@ -59,7 +59,7 @@ impl Printer<'_> {
             }
             Kind::Binary(binary) => {
                 let (left, right) = (self.line(&binary.left), self.line(&binary.right));
-                format!("{left} {} {right}", operator(binary))
+                format!("{} {} {right}", base(binary, &left), operator(binary))
             }
             Kind::Unary { minus, inner } => sign(*minus).to_owned() + &self.line(inner),
             Kind::Paren(inner) => format!("({})", self.line(inner)),
@@ -83,7 +83,7 @@ impl Printer<'_> {
             }
             Kind::Binary(binary) if splits => format!(
                 "{}\n{indent}{}\n{}",
-                self.pretty(&binary.left, level + 1),
+                base(binary, &self.pretty(&binary.left, level + 1)),
                 operator(binary),
                 self.pretty(&binary.right, level + 1),
             ),
@@ -149,6 +149,15 @@ impl Printer<'_> {
     fn steps(&self, subquery: &Subquery) -> String {
         let step = subquery.step.as_ref().map(duration).unwrap_or_default();
         format!("[{}:{step}]{}", duration(&subquery.window), shift(&subquery.shift))
+    }
+}
+
+/// The left side of an operator as it is printed: before a power, the sign of `+Inf` would read back as
+/// one of the power.
+fn base(binary: &Binary, left: &str) -> String {
+    match left.trim_start() {
+        "+Inf" if binary.op == BinaryOp::Pow => left.replace('+', ""),
+        _ => left.to_owned(),
     }
 }
 
@@ -337,6 +346,9 @@ mod tests {
         for (text, want) in [
             ("sum(rate(x[5m]))by(job)", "sum by (job) (rate(x[5m]))"),
             ("sum without() (x)", "sum without () (x)"),
+            // A sign before a power is the power's.
+            ("--inf ^ -i", "--Inf ^ -i"),
+            ("Inf + -i", "+Inf + -i"),
             ("sum by () (x)", "sum(x)"),
             ("topk(5,x)", "topk(5, x)"),
             (r#"x{b="1",a!~'y"'}offset 5m@10"#, r#"x{a!~"y\"",b="1"} @ 10.000 offset 5m"#),
