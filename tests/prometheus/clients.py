@@ -178,6 +178,11 @@ class Clients(unittest.TestCase):
         for path in ("runtimeinfo", "config", "flags", "tsdb", "walreplay"):
             self.good(f"/api/v1/status/{path}")
         self.assertIn("rules.yml", self.good("/api/v1/status/config")["yaml"])
+        head = self.good("/api/v1/status/tsdb")["headStats"]
+        self.assertTrue(0 < head["numSeries"] <= head["chunkCount"], head)
+        self.assertTrue(0 < head["minTime"] <= head["maxTime"] <= (time.time() + 5) * 1000, head)
+        group = self.until(lambda: next((g for g in self.good("/api/v1/rules")["groups"] if g["evaluationTime"] > 0), None), "a group that was timed")
+        self.assertAlmostEqual(group["evaluationTime"], sum(rule["evaluationTime"] for rule in group["rules"]), 6)
 
     # Remote write.
 

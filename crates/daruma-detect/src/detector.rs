@@ -118,6 +118,8 @@ pub(crate) struct Rule {
     /// To be evaluated at once, from this time on.
     due: Option<Time>,
     pub(crate) evaluated: Option<Time>,
+    /// How long its last evaluation took, in microseconds.
+    pub(crate) took: u64,
     /// Why its last evaluation failed, if it did.
     pub(crate) failed: Option<String>,
     /// Points that its last evaluation read, with something for the rest of the work.
@@ -126,7 +128,7 @@ pub(crate) struct Rule {
 
 impl Rule {
     pub(crate) fn new(body: Body, group: usize) -> Rule {
-        Rule { body, group, due: None, evaluated: None, failed: None, cost: 0 }
+        Rule { body, group, due: None, evaluated: None, took: 0, failed: None, cost: 0 }
     }
 }
 
@@ -277,10 +279,27 @@ impl Detector {
 
     /// Evaluates what is due at `now`, and only that. `querier` should stand still meanwhile.
     pub fn evaluate(&mut self, now: Time, querier: &dyn Querier) -> Evaluated {
+        self.evaluate_timed(now, querier, &|| 0)
+    }
+
+    /// The same; `stopwatch` tells how many microseconds have passed since any one moment, so that what
+    /// each rule took is known ([`RuleStatus::took`](crate::RuleStatus::took)).
+    pub fn evaluate_timed(
+        &mut self,
+        now: Time,
+        querier: &dyn Querier,
+        stopwatch: &dyn Fn() -> u64,
+    ) -> Evaluated {
         let mut out = Evaluated::default();
         let mut added = Added::default();
+        let mut began = stopwatch();
         for (at, turn) in self.agenda(now) {
             self.judge(at, &turn, now, querier, &mut added, &mut out);
+            let ended = stopwatch();
+            if let Some(rule) = self.rules.get_mut(at) {
+                rule.took = ended.saturating_sub(began);
+            }
+            began = ended;
         }
         self.end_orphans(now, &mut out.recorded);
         self.logs.tick(now, &mut out.findings);

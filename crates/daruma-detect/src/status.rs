@@ -43,6 +43,8 @@ pub struct RuleStatus {
     pub keep_firing_for: Span,
     /// When it was evaluated last; a rule over logs is whenever something is written.
     pub evaluated: Option<Time>,
+    /// How long that took, in microseconds; 0 where nobody measures, as of a rule over logs.
+    pub took: u64,
     /// Why its last evaluation failed, if it did.
     pub failed: Option<String>,
 }
@@ -64,6 +66,7 @@ impl Detector {
                     .iter()
                     .map(|rule| RuleStatus {
                         evaluated: rule.evaluated,
+                        took: rule.took,
                         failed: rule.failed.clone(),
                         ..self.told(&rule.body)
                     })
@@ -116,6 +119,7 @@ impl Detector {
             hold_for: info.map_or(Span::ZERO, |info| info.hold_for),
             keep_firing_for: info.map_or(Span::ZERO, |info| info.keep_firing_for),
             evaluated: None,
+            took: 0,
             failed: None,
         }
     }
@@ -150,8 +154,10 @@ mod tests {
         let mut detector =
             Detector::new(&Ruleset { files: vec![file], ..Ruleset::default() }).unwrap();
         assert_eq!(detector.groups()[0].rules[0].evaluated, None);
+        let watch = std::cell::Cell::new(0);
+        let stopwatch = || watch.replace(watch.get() + 7);
         for second in [1, 20] {
-            detector.evaluate(Time::from_secs(second), &Nothing);
+            detector.evaluate_timed(Time::from_secs(second), &Nothing, &stopwatch);
         }
         let groups = detector.groups();
         assert_eq!((groups.len(), groups[0].name.as_str(), groups[0].limit), (1, "shop", 1));
@@ -165,6 +171,6 @@ mod tests {
         assert_eq!((alert.rule.as_str(), alert.query.as_str()), ("shop/Down", "up == 0"));
         assert_eq!((alert.hold_for, alert.failed.as_ref()), (Span::minutes(1), None));
         assert_eq!(alert.annotations.get("summary"), "x {{ $value }}");
-        assert_eq!(alert.evaluated, Some(Time::from_secs(20)));
+        assert_eq!((alert.evaluated, alert.took), (Some(Time::from_secs(20)), 7));
     }
 }

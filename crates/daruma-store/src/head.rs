@@ -339,6 +339,16 @@ impl Head {
         }
     }
 
+    /// How many chunks there are, and from when to when they reach.
+    pub(crate) fn extent(&self) -> (usize, Option<(Time, Time)>) {
+        let tracks = self.tracks.iter().flatten().filter(|track| track.reach().is_some());
+        let chunks = tracks.clone().map(|track| track.sealed.len() + 1).sum();
+        let reach = tracks
+            .filter_map(crate::track::Track::reach)
+            .reduce(|(first, last), (a, b)| (first.min(a), last.max(b)));
+        (chunks, reach)
+    }
+
     pub(crate) fn newest(&self, labels: &Labels) -> Option<Point> {
         let track = self.tracks.get(*self.by_labels.get(labels)? as usize)?.as_ref()?;
         track.has_points().then_some(track.newest)

@@ -168,6 +168,13 @@ impl Store {
         }
     }
 
+    /// How many chunks there are, and the times of the first and the last point of all. Looks at every
+    /// series.
+    #[must_use]
+    pub fn extent(&self) -> (usize, Option<(Time, Time)>) {
+        self.head().extent()
+    }
+
     /// All label names, sorted.
     #[must_use]
     pub fn label_names(&self) -> Vec<String> {

@@ -55,7 +55,7 @@ pub type Known = Arc<RwLock<Facts>>;
 /// Our own rules are shown as one group of this name.
 const OWN: &str = "daruma.yaml";
 
-/// Every group of rules as the API shows it. How long an evaluation took is not measured rule by rule.
+/// Every group of rules as the API shows it.
 #[must_use]
 pub fn groups(detector: &Detector) -> Vec<RuleGroup> {
     let mut groups: Vec<RuleGroup> = Vec::new();
@@ -65,10 +65,12 @@ pub fn groups(detector: &Detector) -> Vec<RuleGroup> {
         let file = group.file.unwrap_or_default();
         let rules: Vec<Rule> = group.rules.into_iter().map(|told| rule(told, over_logs)).collect();
         let evaluated = rules.iter().filter_map(|rule| rule.evaluated).max();
+        let took: f64 = rules.iter().map(|rule| rule.took).sum();
         match groups.last_mut().filter(|last| file.is_empty() && last.file.is_empty()) {
             Some(last) => {
                 last.rules.extend(rules);
                 last.evaluated = last.evaluated.max(evaluated);
+                last.took += took;
             }
             None => groups.push(RuleGroup {
                 name,
@@ -76,7 +78,7 @@ pub fn groups(detector: &Detector) -> Vec<RuleGroup> {
                 interval: group.interval,
                 limit: group.limit,
                 evaluated,
-                took: 0.0,
+                took,
                 rules,
             }),
         }
@@ -101,7 +103,8 @@ fn rule(told: RuleStatus, over_logs: bool) -> Rule {
         }
     };
     let RuleStatus { rule: id, name, query, labels, evaluated, .. } = told;
-    Rule { id, name, query, labels, health, evaluated, took: 0.0, kind }
+    let took = told.took as f64 / 1e6;
+    Rule { id, name, query, labels, health, evaluated, took, kind }
 }
 
 /// What is known at the start.

@@ -202,7 +202,8 @@ impl Path {
         // All rules see the same instant; the snapshot must be gone before anything is appended.
         let evaluated = {
             let snapshot = self.store.snapshot();
-            self.detector.evaluate(now, &snapshot)
+            let stopwatch = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.detector.evaluate_timed(now, &snapshot, &stopwatch)
         };
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.evaluation_us.fetch_add(took, Ordering::Relaxed);

@@ -104,6 +104,9 @@ pub(super) async fn tsdb(site: &Site, params: &Params) -> Result<Found, Failure>
     };
     let work = move |reader: &Reader| {
         let stats = reader.store.stats();
+        let (chunks, reach) = reader.store.extent();
+        // An empty head begins after it ends, as Prometheus' does.
+        let (first, last) = reach.unwrap_or((Time::MAX, Time::MIN));
         let all = reader.store.series(&[], Time::MIN, Time::MAX);
         let mut metrics: BTreeMap<&str, usize> = BTreeMap::new();
         let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -125,8 +128,7 @@ pub(super) async fn tsdb(site: &Site, params: &Params) -> Result<Found, Failure>
         Found::of(&json!({
             "headStats": {
                 "numSeries": stats.series, "numLabelPairs": pairs.len(),
-                // Neither is kept count of; 0 is what Prometheus says of an empty head.
-                "chunkCount": 0, "minTime": 0, "maxTime": 0,
+                "chunkCount": chunks, "minTime": first.0, "maxTime": last.0,
             },
             "seriesCountByMetricName": top(owned(&metrics), limit),
             "labelValueCountByLabelName": top(owned(&values), limit),
