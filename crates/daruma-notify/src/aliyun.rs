@@ -184,7 +184,10 @@ impl Notifier for AliyunSms {
         let config = &self.config;
         let words = Words::of(message, &self.context);
         let filled = config.template_param.iter().map(|(name, source)| {
-            (name.clone(), Value::from(variable(source, message, &words, config.variable_max)))
+            (
+                name.clone(),
+                Value::from(variable(source, message, &words, &self.context, config.variable_max)),
+            )
         });
         let param = Value::Object(filled.collect::<Map<_, _>>()).to_string();
         let id = message.id.to_string();

@@ -175,6 +175,8 @@ pub(crate) struct Context {
     pub(crate) ack_tokens: Option<Arc<AckTokens>>,
     /// The time of the attempt, for signatures.
     pub(crate) now: Time,
+    /// Nothing is sent: whoever checks a configuration hears what would be cut, too.
+    pub(crate) checks: bool,
     /// The templates that those of the configuration may ask for.
     pub(crate) templates: Arc<Templates>,
     /// What the ledger should know about the making of the request.
@@ -216,6 +218,10 @@ pub(crate) trait Channel: Send + Sync {
     /// Why it can never send, if so; fit for the ledger.
     fn never(&self) -> Option<&str> {
         None
+    }
+    /// What will work and is probably not meant, in words for whoever checks the configuration.
+    fn advice(&self) -> Vec<String> {
+        Vec::new()
     }
     /// Reads its files and makes ready for one attempt; the reason why not is fit for the ledger.
     fn open(&self, context: &Context) -> Result<Open, String>;

@@ -19,7 +19,7 @@ use crate::secret::Secret;
 use crate::sign::sha256_hex;
 use crate::smtp::{self, Heard, SmtpReach};
 use crate::text::{line, said, shapes};
-use crate::trial::trial_message;
+use crate::trial::{sample, trial_message};
 
 /// How long an attempt over HTTP may take unless its channel says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -140,20 +140,31 @@ impl Sender {
     }
 
     /// What would keep a channel from sending now (a secret file that cannot be read), or from sending
-    /// the configuration's own words, one sentence each, naming the channel. Reads files, reaches nobody.
+    /// the configuration's own words whole, one sentence each, naming the channel: every channel phrases
+    /// the beginning and the end of an alert called `alertname`. Reads files, reaches nobody.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self, alertname: &str) -> Vec<String> {
         let mut all = Vec::new();
         // Whoever made a place that never sends has said so, with its line.
         for (name, channel) in self.channels.iter().filter(|(_, it)| it.never().is_none()) {
-            let context = self.context_at((self.clock)());
+            all.extend(channel.advice().into_iter().map(|word| format!("{name}: {word}")));
+            let mut context = self.context_at((self.clock)());
+            context.checks = true;
+            // As long as a real one, and opens nothing.
+            context.ack_tokens =
+                Some(Arc::new(|message| Some("x".repeat(56 + message.receiver.len() * 2))));
             match channel.open(&context) {
                 Err(why) => all.push(format!("{name}: {why}")),
                 Ok(open) => {
-                    let message = trial_message(name, MessageStatus::Firing, context.now);
-                    for part in open.notifier.parts().iter().take(1) {
-                        let to = To { part, ..To::default() };
-                        drop(open.notifier.request(&message, to));
+                    for status in [MessageStatus::Firing, MessageStatus::Resolved] {
+                        if status == MessageStatus::Resolved && !channel.send_resolved() {
+                            continue;
+                        }
+                        let message = sample(name, alertname, status, context.now);
+                        for part in open.notifier.parts().iter().take(1) {
+                            let to = To { part, ..To::default() };
+                            drop(open.notifier.request(&message, to));
+                        }
                     }
                     all.extend(context.taken_notes().into_iter().map(|n| format!("{name}: {n}")));
                 }

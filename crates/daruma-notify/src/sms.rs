@@ -5,6 +5,7 @@
 
 use daruma_model::Message;
 
+use crate::channel::Context;
 use crate::words::Words;
 
 /// GSM 03.38's default alphabet, without its escape.
@@ -69,6 +70,16 @@ pub(crate) fn fit(text: &str, segments_max: usize) -> String {
     kept.map(|end| format!("{}...", &text[..end])).unwrap_or_default()
 }
 
+/// The marks of a text that alone are to blame for its being UCS-2: typographic ones, which have a twin
+/// in GSM 03.38. None where letters need it as well.
+pub(crate) fn costly(text: &str) -> Vec<char> {
+    let other = |c: &char| !GSM.contains(*c) && !GSM_EXTENDED.contains(*c);
+    let mut all: Vec<char> = text.chars().filter(other).collect();
+    all.sort_unstable();
+    all.dedup();
+    if all.iter().any(|c| c.is_alphanumeric()) { Vec::new() } else { all }
+}
+
 /// Refuses what cannot be a phone number. `+` and digits, as E.164 writes them; where `home` is set,
 /// digits alone as well.
 pub(crate) fn check_numbers(name: &str, numbers: &[String], home: bool) -> Result<(), String> {
@@ -104,7 +115,13 @@ pub(crate) fn check_variable(source: &str) -> Result<(), String> {
 
 /// The value of a variable, as vendors take it: one line, at most `chars_max` characters, and nothing
 /// that looks like an address or a link, for which they refuse the whole message.
-pub(crate) fn variable(source: &str, message: &Message, words: &Words, chars_max: usize) -> String {
+pub(crate) fn variable(
+    source: &str,
+    message: &Message,
+    words: &Words,
+    context: &Context,
+    chars_max: usize,
+) -> String {
     let label = |name: &str| {
         let first = message.alerts.iter().map(|alert| alert.labels.get(name));
         let mut all = std::iter::once(message.group_labels.get(name)).chain(first);
@@ -123,7 +140,14 @@ pub(crate) fn variable(source: &str, message: &Message, words: &Words, chars_max
             _ => label(name),
         },
     };
-    let value = crate::text::line(&unlinked(&value), chars_max.max(1));
+    let whole = crate::text::line(&unlinked(&value), usize::MAX);
+    let value = crate::text::line(&whole, chars_max.max(1));
+    if value != whole {
+        context.advise(|| {
+            let source = crate::text::line(source, 60);
+            format!("`{source}` is cut to {chars_max} characters, such as \"{value}\"; see `variable_max`")
+        });
+    }
     // Vendors refuse empty variables too.
     if value.trim().is_empty() { "-".to_owned() } else { value }
 }
@@ -168,6 +192,13 @@ mod tests {
             assert_eq!(segments(&text), want, "{text}");
         }
         assert_eq!(fit(&"a".repeat(200), 1), "a".repeat(157) + "...");
+    }
+
+    #[test]
+    fn marks_that_double_the_price_are_named_where_letters_do_not() {
+        assert_eq!(costly("disk – full…"), ['–', '…']);
+        assert_eq!(costly("disk - full... {€}"), [' '; 0]);
+        assert_eq!(costly("磁盘已满…"), [' '; 0]);
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Notifier for TencentSms {
         let params: Vec<String> = config
             .template_params
             .iter()
-            .map(|source| variable(source, message, &words, config.variable_max))
+            .map(|source| variable(source, message, &words, &self.context, config.variable_max))
             .collect();
         let body = json!({
             "PhoneNumberSet": [to.part],

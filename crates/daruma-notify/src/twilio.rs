@@ -8,7 +8,7 @@ use crate::config::{check_url, config, needed, needed_secret, there};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit, plain};
 use crate::secret::Secret;
 use crate::sign::{base64, percent};
-use crate::sms::check_numbers;
+use crate::sms::{check_numbers, costly};
 use crate::words::{Template, Words};
 
 /// What the vendor takes, whatever it costs.
@@ -108,6 +108,17 @@ impl Channel for TwilioConfig {
         self.send_resolved
     }
 
+    fn advice(&self) -> Vec<String> {
+        let text = self.message.as_ref().map(|message| message.0.as_str()).unwrap_or_default();
+        let marks: String = costly(&outside(text)).into_iter().collect();
+        if marks.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "`{marks}` in `message` is in no short alphabet: parts hold 70 characters rather than 160"
+        )]
+    }
+
     fn open(&self, context: &Context) -> Result<Open, String> {
         let token = there("auth_token", self.auth_token()?)?;
         let user = if self.api_key.is_empty() { &self.account_sid } else { &self.api_key };
@@ -117,6 +128,17 @@ impl Channel for TwilioConfig {
         let notifier = Twilio { config: self.clone(), context: context.clone(), basic };
         Ok(Open::of(notifier, reach, secrets))
     }
+}
+
+/// What of a template stands outside its holes.
+fn outside(template: &str) -> String {
+    let rest = template.split("{{").enumerate();
+    rest.map(|(at, text)| match text.split_once("}}") {
+        Some((_, text)) if at > 0 => text,
+        _ if at > 0 => "",
+        _ => text,
+    })
+    .collect()
 }
 
 struct Twilio {
@@ -144,7 +166,13 @@ impl Notifier for Twilio {
                 None => words.title,
             }
         });
-        let text = Limit { max: config.segments_max, ..PARTS }.fit(&BODY.fit(&text, plain), plain);
+        let parts = Limit { max: config.segments_max, ..PARTS };
+        let fit = parts.fit(&BODY.fit(&text, plain), plain);
+        if fit != text {
+            let (all, max) = (parts.measure(&text), config.segments_max);
+            self.context.note(&format!("cut to {max} parts of {all}, see `segments_max`"));
+        }
+        let text = fit;
         let sender = match config.from.as_str() {
             "" => ("MessagingServiceSid", config.messaging_service_sid.as_str()),
             from => ("From", from),

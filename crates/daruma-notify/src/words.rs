@@ -79,6 +79,13 @@ impl Context {
         notes.insert(note.to_owned());
     }
 
+    /// What whoever checks the configuration should know, and the ledger need not.
+    pub(crate) fn advise(&self, note: impl FnOnce() -> String) {
+        if self.checks {
+            self.note(&note());
+        }
+    }
+
     /// The same with any [`Escape`].
     pub(crate) fn filled(
         &self,

@@ -407,7 +407,10 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
         server.hosts.push(host.to_owned());
     }
     daruma_server::check(&server).map_err(|error| one(error.to_string()))?;
-    warnings.extend(sender.warnings());
+    // What is longest shows best what is cut.
+    let names = policy.rules.keys().map(|rule| rule.rsplit('/').next().unwrap_or(rule));
+    let longest = names.max_by_key(|name| name.chars().count()).unwrap_or("HostIsDown");
+    warnings.extend(sender.warnings(longest));
     warnings.extend(unmatched(&policy, &detector));
     let store = file.store;
     Ok(Loaded {

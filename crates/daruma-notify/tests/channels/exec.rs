@@ -53,5 +53,5 @@ async fn whatever_a_program_does_there_is_one_bounded_line() {
     let attempt = sender.send(&message("ops/exec[0]", "x", "x"), 1).await;
     assert_eq!(attempt.outcome, Retry);
     assert!(attempt.said.contains("is not a file"), "{}", attempt.said);
-    assert_eq!(sender.warnings().len(), 1);
+    assert_eq!(sender.warnings("HostIsDown").len(), 1);
 }

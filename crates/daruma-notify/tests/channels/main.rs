@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)] // In tests, helpers included, a panic is the message.
 
+mod advice;
 mod answers;
 mod exec;
 mod secrets;

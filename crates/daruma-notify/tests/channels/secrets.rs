@@ -114,7 +114,11 @@ async fn a_secret_comes_from_the_file_or_the_environment_as_well() {
         let sender = ntfy(key);
         let attempt = sender.send(&it, 1).await;
         assert!(attempt.said.contains(words), "{}", attempt.said);
-        assert!(sender.warnings()[0].contains(words), "{:?}", sender.warnings());
+        assert!(
+            sender.warnings("HostIsDown")[0].contains(words),
+            "{:?}",
+            sender.warnings("HostIsDown")
+        );
     }
     let error = receiver("ntfy_configs: [{topic: x, token: a, token_env: B}]").unwrap_err();
     assert!(error.contains("at most one of them"), "{error}");

@@ -318,7 +318,10 @@ async fn every_vendor_takes_our_message_and_refuses_a_broken_one() {
         let (attempt, seen, sender) = told(vendor, &message).await;
         let said = &attempt.said;
         assert_eq!(attempt.outcome, AttemptOutcome::Accepted, "{}: {said}", vendor.kind);
-        assert_eq!(sender.warnings(), [""; 0]);
+        let mut warnings = sender.warnings("HostIsDown");
+        // Some take so little that a title never fits.
+        warnings.retain(|warning| !warning.contains("`title` is cut to"));
+        assert_eq!(warnings, [""; 0]);
         let good = seen.last().unwrap();
         let declared = DECLARED.iter().find(|declared| declared.kind == vendor.kind).unwrap();
         for (what, breaks) in vendor.broken {
@@ -543,7 +546,7 @@ async fn own_words_are_sent_if_they_can_be_had_and_never_keep_a_message_back() {
     assert_eq!(with.outcome, AttemptOutcome::Accepted, "{}", with.said);
     let failing = webhook("{{ fail }}");
     let why = "built-in words for `body`: 1:4: function \"fail\" not defined";
-    assert_eq!(failing.warnings(), [format!("ops/webhook[0]: {why}")]);
+    assert_eq!(failing.warnings("HostIsDown"), [format!("ops/webhook[0]: {why}")]);
     let failed = failing.send(&it, 1).await;
     assert_eq!(failed.outcome, AttemptOutcome::Accepted, "{}", failed.said);
     assert!(failed.said.contains("built-in words for `body`"), "{}", failed.said);
