@@ -10,6 +10,7 @@ use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::matcher_text::reserved;
+use crate::pattern::go_pattern;
 
 /// A label set, sorted by name, without empty values (an empty label is an absent one).
 ///
@@ -382,7 +383,7 @@ pub enum LabelError {
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
 impl Matcher {
-    /// A matcher; regular expressions are compiled here, anchored at both ends.
+    /// A matcher; regular expressions are compiled here as Go reads them, anchored at both ends.
     ///
     /// # Errors
     /// [`LabelError::Regex`] if the pattern does not compile within 1 MiB.
@@ -390,7 +391,7 @@ impl Matcher {
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => Some(
-                regex::RegexBuilder::new(&format!("^(?s:{value})$"))
+                regex::RegexBuilder::new(&format!("^(?s:{})$", go_pattern(value)))
                     .size_limit(REGEX_BYTES_MAX)
                     .build()
                     .map_err(|error| LabelError::Regex {

@@ -23,6 +23,7 @@ pub mod interval;
 mod labels;
 mod matcher_text;
 mod message;
+mod pattern;
 mod query;
 mod reach;
 mod signal;
@@ -39,6 +40,7 @@ pub use histogram::{
 pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers};
 pub use matcher_text::MATCHERS_BYTES_MAX;
 pub use message::{Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus};
+pub use pattern::go_pattern;
 pub use query::{Point, Querier, STALE_BITS, Series, is_stale, stale_marker};
 pub use reach::{Digest, Fallback};
 pub use signal::{Commit, HistogramSample, LogRecord, Sample, Severity, Signal};

@@ -236,6 +236,8 @@ fn a_query_that_cannot_be_meant_is_refused_with_the_place_and_a_way_out() {
         ),
         ("1 > 2", "1:3: a comparison between scalars must use `bool`: write `> bool`"),
         ("x + bool y", "1:5: `bool` can only stand behind a comparison operator"),
+        ("x + on(a) 1", "1:5: vector matching is only allowed between instant vectors"),
+        ("x + fill(0) 1", "1:5: filling is only allowed between instant vectors"),
         ("x and 1", "1:1: `and` is only allowed between instant vectors"),
         ("x[5m", "1:5: unexpected the end of the query, expected `:` or `]`"),
         ("x[5m] offset", "1:13: unexpected the end of the query, expected a duration, such as 5m"),
@@ -456,4 +458,16 @@ fn utf8_names_and_keywords_are_names_like_any_other() {
     let name = &expr(r#"{"a.b"}"#);
     let wanted = Matcher::new("__name__", MatchOp::Equal, "a.b").unwrap();
     assert_eq!(name.selectors()[0].matchers, [wanted]);
+}
+
+/// Dashboards carry matching left over from an older form of the query.
+#[test]
+fn matching_that_names_no_label_is_overlooked_beside_a_scalar() {
+    let memory = every_15s(&[(&[("__name__", "x"), ("l", "1")], &[7.0])]);
+    for query in ["x + on() 1", "1 + ignoring() x", "x + on() group_left(y) 1", "1 + on() x + 0"] {
+        let got = vector(&memory, query, at(0));
+        assert_eq!(got.len(), 1, "{query}");
+        assert_eq!(got[0].1, 8.0, "{query}");
+    }
+    assert_eq!(expr("x + on() group_left(y) 1").one_line(), "x + 1");
 }

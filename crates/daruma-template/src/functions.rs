@@ -76,7 +76,7 @@ impl Patterns {
             if self.0.len() >= PATTERNS_MAX {
                 return Err(format!("more than {PATTERNS_MAX} different patterns"));
             }
-            let pattern = regex::RegexBuilder::new(text)
+            let pattern = regex::RegexBuilder::new(&daruma_model::go_pattern(text))
                 .size_limit(PATTERN_BYTES_MAX)
                 .build()
                 .map_err(|error| format!("the pattern {text:?} cannot be used: {error}"))?;

@@ -238,9 +238,10 @@ impl Evaluator<'_> {
     fn label_replace(&self, node: &Node, call: &Call, time: Time) -> Evaluated<Vec<Element>> {
         let text = |at: usize| self.text(&call.args[at], time);
         let (dst, replacement, src, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
-        let Ok(regex) = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-            .size_limit(REGEX_BYTES_MAX)
-            .build()
+        let Ok(regex) =
+            regex::RegexBuilder::new(&format!("^(?s:{})$", daruma_model::go_pattern(&pattern)))
+                .size_limit(REGEX_BYTES_MAX)
+                .build()
         else {
             return failed(format!("invalid regular expression in label_replace(): {pattern}"));
         };

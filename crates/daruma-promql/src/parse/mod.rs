@@ -365,15 +365,19 @@ impl Parser<'_> {
             let message = format!("`{}` is only allowed between instant vectors", op.as_str());
             return Err(self.error(span, message));
         }
-        if let (false, Some(given)) = (vectors, modifiers.given) {
-            let message = if modifiers.filled {
-                "filling is only allowed between instant vectors"
-            } else {
-                "vector matching is only allowed between instant vectors"
+        let Modifiers { returns_bool, mut matching, given, filled, .. } = modifiers;
+        if !vectors {
+            let says = match (filled, matching.labels.is_empty()) {
+                (true, _) => Some("filling is only allowed between instant vectors"),
+                (_, false) => Some("vector matching is only allowed between instant vectors"),
+                // `a + on() 1` names nothing to match; Prometheus overlooks it.
+                (false, true) => None,
             };
-            return Err(self.error(given, message));
+            if let (Some(message), Some(given)) = (says, given) {
+                return Err(self.error(given, message));
+            }
+            matching = Matching::default();
         }
-        let Modifiers { returns_bool, matching, .. } = modifiers;
         let start = left.span.start;
         let binary = Binary { op, left, right, returns_bool, matching };
         self.node(Kind::Binary(Box::new(binary)), start)
