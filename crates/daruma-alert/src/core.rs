@@ -301,6 +301,7 @@ impl Cx<'_> {
                 self.ack_by_link(*incident, by, times, (link, nonce, *expires));
             }
             Command::SendTest { to } => self.send_test(to),
+            Command::Receipt(receipt) => self.received(receipt),
             Command::Silence { matchers, ttl, comment } if !matchers.0.is_empty() => {
                 let (id, until) = (self.state.next_id(), until(*ttl));
                 let (matchers, by, comment) = (matchers.clone(), by.to_owned(), comment.clone());

@@ -164,6 +164,8 @@ pub enum Command {
         /// A receiver, or one of its channels such as `ops/webhook[0]`.
         to: String,
     },
+    /// A far side told what became of a message that it took.
+    Receipt(daruma_model::Receipt),
     /// Closes the breaker of a runbook again.
     ResetBreaker {
         /// Which runbook.

@@ -24,6 +24,7 @@ mod notices;
 mod notify_policy;
 mod person;
 mod policy;
+mod receipts;
 mod recovery;
 mod routed;
 pub mod routing;

@@ -434,6 +434,7 @@ impl Cx<'_> {
             attempts: std::collections::VecDeque::new(),
             first,
             unreached: None,
+            receipts: Vec::new(),
             message,
         };
         self.index.waiting.comes(&out);
@@ -525,7 +526,7 @@ impl Cx<'_> {
             Delivery::Queued if tries == 1 => {
                 Some(format!("{channel} did not take \"{what}\", trying again: {}", attempt.said))
             }
-            Delivery::Queued | Delivery::Sending => None,
+            Delivery::Queued | Delivery::Sending | Delivery::Delivered => None,
         };
         if let (Some(text), Some(incident)) = (text, self.state.incidents.get_mut(&id)) {
             incident.say(now, EntryKind::Told, text);
@@ -533,6 +534,8 @@ impl Cx<'_> {
         let mut moved = false;
         if delivery == Delivery::Accepted {
             self.reached(first);
+            // Receipts may be quicker than the answer.
+            self.stand(attempt.message);
             moved = self.reachable(&receiver);
         } else if crate::fallback::is_hopeless(delivery) {
             self.hopeless(first);

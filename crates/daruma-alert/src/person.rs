@@ -53,6 +53,7 @@ impl Cx<'_> {
                 attempts: VecDeque::new(),
                 first: 0,
                 unreached: None,
+                receipts: Vec::new(),
                 message: message.clone(),
             };
             self.index.waiting.comes(&out);

@@ -539,6 +539,8 @@ pub enum Delivery {
     Sending,
     /// The far side took it.
     Accepted,
+    /// The far side told later that it arrived.
+    Delivered,
     /// The far side will never take it.
     Rejected,
     /// Tried for too long.
@@ -565,6 +567,9 @@ pub struct Outgoing {
     /// Of such a first message: which fallback is next, until the receiver is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreached: Option<usize>,
+    /// What the far side told later, one of each recipient.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receipts: Vec<daruma_model::Receipt>,
 }
 
 /// The breaker of a runbook: open after acts that did not help.

@@ -176,6 +176,7 @@ pub(crate) fn alert(state: &State, alert: &Alert) -> Vec<String> {
                 Delivery::Queued => "waits for its next attempt",
                 Delivery::Sending => "is being sent",
                 Delivery::Accepted => "was accepted",
+                Delivery::Delivered => "was delivered",
                 Delivery::Rejected => "was refused for good",
                 Delivery::GaveUp => "was given up",
             };

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use daruma_alert::routing::{GroupBy, Node, Routing};
-use daruma_alert::{AlertIn, Command, Core, Effect, Event, NotifyPolicy, Policy, RulePolicy};
+use daruma_alert::{
+    AlertIn, Command, Core, Delivery, Effect, Event, NotifyPolicy, Policy, RulePolicy,
+};
 use daruma_model::{
-    Attempt, AttemptOutcome, Evidence, Finding, Labels, Matchers, Message, MessageStatus, Span,
-    Time, Verdict,
+    Attempt, AttemptOutcome, Evidence, Finding, Labels, Matchers, Message, MessageStatus, Receipt,
+    ReceiptState, Span, Time, Verdict,
 };
 use proptest::prelude::*;
 
@@ -376,6 +378,108 @@ fn a_refusal_for_good_waits_for_no_deadline_and_one_open_channel_is_enough() {
         Night::new(&STANDINS.replace("[[ops/a, true], [ops/b, true]]", "[[ops/a, true]]"));
     night.finds(0.0, "Web", "error", Holds);
     night.told(60.0 * M, &["0 ops Web"]);
+}
+
+/// The far side tells what became of the newest message to `channel`.
+fn receipt(night: &mut Night, seconds: f64, channel: &str, part: &str, state: ReceiptState) {
+    night.go(seconds);
+    let outbox = &night.core.state().outbox;
+    let message = outbox.values().rev().find(|out| out.message.channel == channel).unwrap();
+    let receipt = Receipt {
+        message: message.message.id,
+        channel: channel.to_owned(),
+        part: part.to_owned(),
+        of: 2,
+        state,
+        said: String::new(),
+    };
+    let by = channel.to_owned();
+    night.event(seconds, Event::Commanded { by, command: Command::Receipt(receipt) });
+}
+
+fn deliveries(night: &Night) -> Vec<(&str, Delivery)> {
+    let all = night.core.state().outbox.values();
+    all.map(|out| (out.message.channel.as_str(), out.delivery)).collect()
+}
+
+#[test]
+fn what_was_taken_and_then_lost_is_told_to_whoever_stands_in() {
+    use Delivery::{Accepted, Delivered, Rejected};
+    let one = STANDINS.replace("[[ops/a, true], [ops/b, true]]", "[[ops/a, true]]");
+    let mut night = Night::new(&one);
+    night.finds(0.0, "Web", "error", Holds);
+    receipt(&mut night, 10.0, "ops/a", "+1", ReceiptState::Lost);
+    night.told(20.0, &["0 ops Web"]);
+    assert_eq!(deliveries(&night), [("ops/a", Accepted)], "another number may still be reached");
+    receipt(&mut night, 30.0, "ops/a", "+2", ReceiptState::Lost);
+    night.told(60.0 * M, &["0 ops Web", "0.5 sms ops cannot be reached: Web"]);
+    assert_eq!(deliveries(&night), [("ops/a", Rejected), ("sms/a", Accepted)]);
+    // Phones that were off are on again.
+    receipt(&mut night, 61.0 * M, "ops/a", "+1", ReceiptState::Delivered);
+    assert_eq!(deliveries(&night)[0], ("ops/a", Delivered));
+    let story: Vec<&str> = night
+        .core
+        .state()
+        .incidents
+        .values()
+        .next()
+        .unwrap()
+        .timeline
+        .iter()
+        .map(|entry| entry.text.as_str())
+        .collect();
+    assert!(story.contains(&"ops/a: \"Web\" did not arrive at +2"), "{story:?}");
+    assert!(story.contains(&"ops/a: \"Web\" was delivered to +1"), "{story:?}");
+
+    // Another channel of the same receiver took it: nobody is missed.
+    let mut night = Night::new(STANDINS);
+    night.finds(0.0, "Web", "error", Holds);
+    for part in ["+1", "+2"] {
+        receipt(&mut night, 10.0, "ops/a", part, ReceiptState::Lost);
+    }
+    night.told(60.0 * M, &["0 ops Web", "0 ops Web"]);
+    assert_eq!(deliveries(&night), [("ops/a", Rejected), ("ops/b", Accepted)]);
+}
+
+#[test]
+fn receipts_count_once_in_any_order_and_before_the_answer_too() {
+    use Delivery::{Accepted, Delivered, Queued};
+    let mut night = Night::new(PLAIN);
+    night.answers.insert("ops", AttemptOutcome::Retry);
+    night.finds(0.0, "Web", "error", Holds);
+    night.go(1.0);
+    // The answer got lost, the message did not; and a repetition of it is lost on its way.
+    receipt(&mut night, 1.0, "ops/a", "+1", ReceiptState::Read);
+    receipt(&mut night, 1.0, "ops/a", "+2", ReceiptState::Delivered);
+    assert_eq!(deliveries(&night), [("ops/a", Queued)]);
+    night.answers.clear();
+    night.go(10.0 * M);
+    assert_eq!(deliveries(&night), [("ops/a", Delivered)]);
+    let before = night.core.state().incidents.values().next().unwrap().timeline.len();
+    for (part, state) in [
+        ("+1", ReceiptState::Delivered),
+        ("+1", ReceiptState::Lost),
+        ("+2", ReceiptState::Lost),
+        ("+2", ReceiptState::Delivered),
+    ] {
+        receipt(&mut night, 11.0 * M, "ops/a", part, state);
+    }
+    assert_eq!(deliveries(&night), [("ops/a", Delivered)]);
+    assert_eq!(night.core.state().incidents.values().next().unwrap().timeline.len(), before);
+
+    // What is about another channel's message, or none, changes nothing.
+    let mut night = Night::new(PLAIN);
+    night.finds(0.0, "Web", "error", Holds);
+    night.go(1.0);
+    let id = *night.core.state().outbox.keys().next().unwrap();
+    for (message, channel) in [(id, "ops/b"), (id + 1, "ops/a"), (0, "")] {
+        let (part, channel) = (String::new(), channel.to_owned());
+        let (of, state, said) = (1, ReceiptState::Delivered, String::new());
+        let receipt = Receipt { message, channel, part, of, state, said };
+        let command = Command::Receipt(receipt);
+        night.event(2.0, Event::Commanded { by: "x".into(), command });
+    }
+    assert_eq!(deliveries(&night), [("ops/a", Accepted)]);
 }
 
 #[test]

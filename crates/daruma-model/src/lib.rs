@@ -39,7 +39,9 @@ pub use histogram::{
 };
 pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers};
 pub use matcher_text::MATCHERS_BYTES_MAX;
-pub use message::{Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus};
+pub use message::{
+    Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus, Receipt, ReceiptState,
+};
 pub use pattern::go_pattern;
 pub use query::{Point, Querier, STALE_BITS, Series, is_stale, stale_marker};
 pub use reach::{Digest, Fallback};

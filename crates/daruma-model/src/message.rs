@@ -186,6 +186,35 @@ pub struct Attempt {
     pub retry_after: Option<Span>,
 }
 
+/// What became of a message, later than the far side took it. The later ones outdo the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptState {
+    /// It will not arrive.
+    Lost,
+    /// It arrived where its recipient reads.
+    Delivered,
+    /// It was read.
+    Read,
+}
+
+/// What a far side tells about one recipient of a message that it took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Which message.
+    pub message: u64,
+    /// Through which channel it was sent.
+    pub channel: String,
+    /// Which recipient, such as a number.
+    pub part: String,
+    /// How many recipients there are.
+    pub of: u32,
+    /// What became of it.
+    pub state: ReceiptState,
+    /// The far side's word on it; may be empty, at most 200 characters.
+    pub said: String,
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)] // The form that serde asks for.
 fn is_zero(number: &u64) -> bool {
     *number == 0

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use daruma_model::interval::TimeInterval;
-use daruma_model::{Digest, Fallback, Level, Message, Span, Time};
+use daruma_model::{Digest, Fallback, Level, Message, Receipt, Span, Time};
 use daruma_template::Templates;
 use lettre::Address;
 use serde::{Deserialize, Serialize};
@@ -205,10 +205,25 @@ impl Context {
         Some(format!("{}/ack/{}", self.external_url, token.expose()))
     }
 
+    /// Where the far side tells what became of a message; `None` where nobody can tell us.
+    pub(crate) fn receipt_url(&self, channel: &str, message: u64) -> Option<String> {
+        let name: String = channel.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let known = !self.external_url.is_empty() && message != 0;
+        known.then(|| format!("{}/receipt/{name}/{message}", self.external_url))
+    }
+
     /// The notes so far, each once.
     pub(crate) fn taken_notes(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What came to the address of a message's receipts.
+pub(crate) struct Call<'a> {
+    pub(crate) channel: &'a str,
+    pub(crate) message: u64,
+    pub(crate) signature: &'a str,
+    pub(crate) body: &'a [u8],
 }
 
 /// A channel as configured.
@@ -218,6 +233,11 @@ pub(crate) trait Channel: Send + Sync {
     /// Why it can never send, if so; fit for the ledger.
     fn never(&self) -> Option<&str> {
         None
+    }
+    /// What the far side told about a message that it took: `call` came to
+    /// [`Context::receipt_url`]. `None`: nothing of interest. An error: nobody knows who says so.
+    fn receipt(&self, _context: &Context, _call: &Call<'_>) -> Result<Option<Receipt>, String> {
+        Err("this channel tells nothing later".to_owned())
     }
     /// What will work and is probably not meant, in words for whoever checks the configuration.
     fn advice(&self) -> Vec<String> {

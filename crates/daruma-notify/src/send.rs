@@ -10,7 +10,7 @@ use daruma_template::Templates;
 use tokio::time::Instant;
 
 use crate::channel::{
-    AckTokens, Channel, Context, Login, Open, Reach, ReceiverConfig, Request, To, Verdict,
+    AckTokens, Call, Channel, Context, Login, Open, Reach, ReceiverConfig, Request, To, Verdict,
 };
 use crate::declared::Judged;
 use crate::http::{self, HttpReach};
@@ -177,6 +177,23 @@ impl Sender {
     /// would keep open (PagerDuty) is closed at once.
     pub async fn send_test(&self, channel: &str, status: MessageStatus) -> Attempt {
         self.send(&trial_message(channel, status, (self.clock)()), 1).await
+    }
+
+    /// Judges what came to the address of a message's receipts; `None`: nothing of interest.
+    ///
+    /// # Errors
+    /// The channel tells nothing later, or nobody knows who says so; the text holds no secret.
+    pub fn receipt(
+        &self,
+        channel: &str,
+        message: u64,
+        signature: &str,
+        body: &[u8],
+    ) -> Result<Option<daruma_model::Receipt>, String> {
+        let found = self.channels.get(channel);
+        let found = found.ok_or_else(|| "this channel tells nothing later".to_owned())?;
+        let context = self.context_at((self.clock)());
+        found.receipt(&context, &Call { channel, message, signature, body })
     }
 
     /// Tells the far side of `message` that somebody has taken the incident on; `None` if its channel

@@ -98,6 +98,18 @@ pub fn twilio_signature(token: &str, url: &str, fields: &[(&str, &str)]) -> Stri
     base64(ring::hmac::sign(&key, text.as_bytes()).as_ref())
 }
 
+/// Whether a callback is signed as [`twilio_signature`] says, compared in constant time.
+pub(crate) fn twilio_signed(
+    token: &str,
+    url: &str,
+    fields: &[(&str, &str)],
+    signature: &str,
+) -> bool {
+    // Of two keyed digests nothing can be told by when they begin to differ.
+    let digest = |text: &str| hmac_sha256(token.as_bytes(), text.as_bytes());
+    !token.is_empty() && digest(&twilio_signature(token, url, fields)) == digest(signature)
+}
+
 /// Standard base64 with padding (RFC 4648).
 pub(crate) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,20 +1,24 @@
 //! Text messages by Twilio, one request per number. 201 means queued; what became of it is called back,
 //! signed ([`twilio_signature`](crate::twilio_signature)).
 
-use daruma_model::{Message, Span};
+use daruma_model::{Message, Receipt, ReceiptState, Span};
 
-use crate::channel::{Channel, Context, Notifier, Open, Request, To};
+use crate::channel::{Call, Channel, Context, Notifier, Open, Request, To};
 use crate::config::{check_url, config, needed, needed_secret, there};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit, plain};
 use crate::secret::Secret;
-use crate::sign::{base64, percent};
+use crate::sign::{base64, percent, twilio_signed};
 use crate::sms::{check_numbers, costly};
+use crate::text::line;
 use crate::words::{Template, Words};
 
 /// What the vendor takes, whatever it costs.
 const BODY: Limit = Limit::of("body", 1600, Unit::Chars);
 /// What is sent unless `segments_max` says otherwise; each part is paid for.
 const PARTS: Limit = Limit::of("parts", 3, Unit::Segments);
+
+/// A callback is a short form.
+const CALLBACK_BYTES_MAX: usize = 16 << 10;
 
 config! {
     /// One entry of `twilio_configs`.
@@ -40,8 +44,11 @@ config! {
         message: Option<Template> = None;
         /// Parts of a message, each of which is paid for.
         segments_max: usize = PARTS.max;
-        /// Where the vendor tells what became of a message.
+        /// Where the vendor tells somebody else what became of a message.
         status_callback: String = String::new();
+        /// The vendor tells us what became of a message, below `notify.external_url`, which it must be
+        /// able to reach.
+        receipts: bool = false;
     }
 }
 
@@ -98,6 +105,13 @@ impl TwilioConfig {
         if !self.status_callback.is_empty() {
             check_url("status_callback", &self.status_callback)?;
         }
+        if self.receipts && !self.status_callback.is_empty() {
+            return Err("only one of `receipts` and `status_callback` can be told".to_owned());
+        }
+        if self.receipts && !self.api_key.is_empty() {
+            let why = "`receipts` are signed with the account's token: leave `api_key` out";
+            return Err(why.to_owned());
+        }
         check_numbers("to", &self.to, false)?;
         check_url("api_url", &self.api_url)
     }
@@ -106,6 +120,47 @@ impl TwilioConfig {
 impl Channel for TwilioConfig {
     fn send_resolved(&self) -> bool {
         self.send_resolved
+    }
+
+    fn receipt(&self, context: &Context, call: &Call<'_>) -> Result<Option<Receipt>, String> {
+        let unproven = || "this is not signed by the vendor".to_owned();
+        if !self.receipts || call.body.len() > CALLBACK_BYTES_MAX {
+            return Err("this channel tells nothing later".to_owned());
+        }
+        let token = there("auth_token", self.auth_token()?)?;
+        let url = context.receipt_url(call.channel, call.message).ok_or_else(unproven)?;
+        let fields: Vec<_> = form_urlencoded::parse(call.body).collect();
+        let pairs: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (&**k, &**v)).collect();
+        if !twilio_signed(token.expose(), &url, &pairs, call.signature) {
+            return Err(unproven());
+        }
+        let get =
+            |name: &str| pairs.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| *value);
+        let state = match get("MessageStatus") {
+            "delivered" => ReceiptState::Delivered,
+            "read" => ReceiptState::Read,
+            "undelivered" | "failed" => ReceiptState::Lost,
+            // On its way.
+            _ => return Ok(None),
+        };
+        let Some(part) = self.to.iter().find(|to| *to == get("To")) else { return Ok(None) };
+        let said = match (state, get("ErrorCode")) {
+            (ReceiptState::Lost, code) if !code.is_empty() => {
+                let known =
+                    Self::DECLARED.answers.codes.iter().find(|Code(name, ..)| *name == code);
+                let word = known.map_or_else(|| lost(code), |Code(_, _, word)| word);
+                line(&format!("{code} {word}"), 200).trim_end().to_owned()
+            }
+            _ => String::new(),
+        };
+        Ok(Some(Receipt {
+            message: call.message,
+            channel: call.channel.to_owned(),
+            part: part.clone(),
+            of: u32::try_from(self.to.len()).unwrap_or(u32::MAX),
+            state,
+            said,
+        }))
     }
 
     fn advice(&self) -> Vec<String> {
@@ -127,6 +182,19 @@ impl Channel for TwilioConfig {
         let reach = self.reach(&mut secrets)?;
         let notifier = Twilio { config: self.clone(), context: context.clone(), basic };
         Ok(Open::of(notifier, reach, secrets))
+    }
+}
+
+/// The vendor's codes for what was lost on its way.
+fn lost(code: &str) -> &'static str {
+    match code {
+        "30002" => "the account is suspended",
+        "30003" => "the phone is off or cannot be reached",
+        "30004" => "the number is blocked",
+        "30005" => "the number does not exist",
+        "30006" => "a landline, or its network takes no text messages",
+        "30007" => "the network took it for spam",
+        _ => "",
     }
 }
 
@@ -178,8 +246,17 @@ impl Notifier for Twilio {
             from => ("From", from),
         };
         let mut fields = vec![("To", to.part), sender, ("Body", text.as_str())];
-        if !config.status_callback.is_empty() {
-            fields.push(("StatusCallback", config.status_callback.as_str()));
+        let mut back = config.status_callback.clone();
+        let receipts = self.context.receipt_url(&message.channel, message.id);
+        match receipts.filter(|_| config.receipts) {
+            Some(url) => back = url,
+            None if config.receipts => self.context.advise(|| {
+                "`receipts` need `notify.external_url`, by which the vendor reaches us".to_owned()
+            }),
+            None => {}
+        }
+        if !back.is_empty() {
+            fields.push(("StatusCallback", back.as_str()));
         }
         let pairs = fields.iter().map(|(name, value)| format!("{name}={}", percent(value)));
         let (base, sid) = (config.api_url.trim_end_matches('/'), &config.account_sid);

@@ -29,7 +29,7 @@ use crate::plot::Plots;
 use crate::prom::{self, Turns, Writes};
 use crate::routes::{Demand, Endpoint};
 use crate::shared::Shared;
-use crate::{am, api, form, live, page, trial};
+use crate::{am, api, form, live, page, receipts, trial};
 
 /// Connections at once; one more waits in the system's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -255,6 +255,7 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
         Endpoint::Command
         | Endpoint::SendTest
         | Endpoint::Ack(_)
+        | Endpoint::Receipt(..)
         | Endpoint::Form
         | Endpoint::Login
         | Endpoint::Logout => {
@@ -266,6 +267,9 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
                 Endpoint::Command => api::command(site, &caller, &body).await,
                 Endpoint::SendTest => trial::post(site, &caller, &body).await,
                 Endpoint::Ack(token) => page::acked(site, &token, &body).await,
+                Endpoint::Receipt(channel, message) => {
+                    receipts::post(site, &parts, &channel, message, &body).await
+                }
                 Endpoint::Form => form::act(site, &caller, &parts, &body).await,
                 Endpoint::Login => form::login(site, &caller, &body, now).await,
                 _ => form::logout(site, &caller, &body),

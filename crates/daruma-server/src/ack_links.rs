@@ -126,7 +126,8 @@ impl AckLinks {
     }
 }
 
-fn unhex(text: &str) -> Option<String> {
+/// The text that stands as pairs of hex digits; `None` if it is none.
+pub(crate) fn unhex(text: &str) -> Option<String> {
     let digits: Option<Vec<u8>> =
         text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;

@@ -163,6 +163,10 @@ pub(crate) async fn command(site: &Site, caller: &Caller, body: &Bytes) -> Answe
             return answer::refused(StatusCode::BAD_REQUEST, &why);
         }
     };
+    if matches!(command, Command::Receipt(_)) {
+        let why = "a receipt comes from the far side alone, signed";
+        return answer::refused(StatusCode::UNPROCESSABLE_ENTITY, why);
+    }
     match order(site, &caller.name, command).await {
         Ok(value) => answer::json(StatusCode::OK, &value),
         Err(refusal) => answer::refused(status(&refusal), &refusal.to_string()),

@@ -15,6 +15,7 @@
 //! | `answer` | responses, with the headers that all of them carry |
 //! | `api`, `form`, `live` | JSON for scripts, form posts of the pages, the event stream |
 //! | `ack_links` | links in messages by which an incident is taken on without a login |
+//! | `receipts` | what far sides tell about messages that they took |
 //! | `trial` | tests of channels, with what became of them |
 //! | `plot` | series for charts: queries within bounds |
 //! | `prom` | Prometheus' HTTP API and the receiver of remote write |
@@ -32,6 +33,7 @@ mod live;
 mod page;
 mod plot;
 mod prom;
+mod receipts;
 mod routes;
 mod shared;
 mod statics;
@@ -42,6 +44,6 @@ pub use ack_links::{AckLinks, SERVES};
 pub use config::{Config, ConfigError, Role, Token, check};
 pub use prom::{Facts, QueryLimits, Rule, RuleGroup, RuleHealth, RuleKind, Target};
 pub use shared::{
-    Ask, CommandRequest, Described, Descriptions, HistoryQuery, LoopAsk, PingKind, Refusal, Reload,
-    Shared, Taken,
+    Ask, CommandRequest, Described, Descriptions, HistoryQuery, LoopAsk, PingKind, Receipts,
+    Refusal, Reload, Shared, Taken,
 };

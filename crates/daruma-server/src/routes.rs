@@ -3,6 +3,7 @@
 
 use hyper::Method;
 
+use crate::ack_links::unhex;
 use crate::shared::PingKind;
 use crate::statics::{self, Asset};
 use crate::{am, prom};
@@ -27,6 +28,7 @@ pub(crate) enum Endpoint {
     SendTest,
     AckPage(String),
     Ack(String),
+    Receipt(String, u64),
     Form,
     LoginPage,
     Login,
@@ -116,6 +118,9 @@ impl Endpoint {
                 ["api", "command"] => Some(Endpoint::Command),
                 ["api", "send-test"] => Some(Endpoint::SendTest),
                 ["ack", token] => Some(Endpoint::Ack((*token).to_owned())),
+                ["receipt", channel, message] => number(message).and_then(|message| {
+                    unhex(channel).map(|name| Endpoint::Receipt(name, message))
+                }),
                 ["act"] => Some(Endpoint::Form),
                 ["login"] => Some(Endpoint::Login),
                 ["logout"] => Some(Endpoint::Logout),
@@ -151,7 +156,7 @@ impl Endpoint {
             Endpoint::Am(_) => Demand::Read,
             Endpoint::Reload => Demand::Operate,
             Endpoint::Command | Endpoint::SendTest => Demand::Command,
-            Endpoint::AckPage(_) | Endpoint::Ack(_) => Demand::Link,
+            Endpoint::AckPage(_) | Endpoint::Ack(_) | Endpoint::Receipt(..) => Demand::Link,
             Endpoint::Form => Demand::Form,
             Endpoint::Login | Endpoint::Logout => Demand::OwnForm,
             Endpoint::Ping(..) => Demand::Ping,
@@ -226,6 +231,7 @@ mod tests {
             ("POST", "/api/send-test", Demand::Command),
             ("GET", "/ack/1.2.3.4", Demand::Link),
             ("POST", "/ack/1.2.3.4", Demand::Link),
+            ("POST", "/receipt/6f70732f7477696c696f5b305d/7", Demand::Link),
             ("POST", "/act", Demand::Form),
             ("POST", "/login", Demand::OwnForm),
             ("POST", "/logout", Demand::OwnForm),
@@ -263,6 +269,11 @@ mod tests {
             ("GET", "/api/send-test"),
             ("GET", "/ack"),
             ("GET", "/ack/a/b"),
+            ("GET", "/receipt/6f/7"),
+            ("POST", "/receipt/6f/x"),
+            ("POST", "/receipt/6/7"),
+            ("POST", "/receipt/zz/7"),
+            ("POST", "/receipt/6f/7/8"),
             ("GET", "/ping/"),
             ("GET", "/ping/a/b"),
             ("GET", "/ping/%ff"),

@@ -33,6 +33,8 @@ pub struct Shared {
     pub described: Arc<Learn>,
     /// Knows the links in messages again.
     pub ack_links: crate::AckLinks,
+    /// Judges what a far side tells about a message.
+    pub receipts: Arc<Receipts>,
     /// The time.
     pub clock: Clock,
     /// This host's name: shown, and accepted in `Host`.
@@ -54,6 +56,11 @@ pub struct Shared {
 
 /// Where to tell what became of a reload.
 pub type Reload = oneshot::Sender<Result<(), String>>;
+
+/// How it is judged what a far side tells about a message: from the channel, the message's number, the
+/// signature and the body. `Ok(None)`: nothing of interest. An error: nobody knows who says so.
+pub type Receipts =
+    dyn Fn(&str, u64, &str, &[u8]) -> Result<Option<daruma_model::Receipt>, String> + Send + Sync;
 
 /// How what is known of metrics is read.
 pub type Describe = dyn Fn() -> Arc<Descriptions> + Send + Sync;

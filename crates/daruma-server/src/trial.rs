@@ -118,7 +118,7 @@ fn json(tried: &[Tried]) -> Value {
 pub(crate) fn sentence(tried: &[Tried]) -> (bool, String) {
     let one = |tried: &Tried| {
         let word = match tried.delivery {
-            Delivery::Accepted => "took it",
+            Delivery::Accepted | Delivery::Delivered => "took it",
             Delivery::Rejected | Delivery::GaveUp => "did not take it",
             Delivery::Sending | Delivery::Queued => "has not answered yet; see the ledger",
         };
@@ -126,6 +126,7 @@ pub(crate) fn sentence(tried: &[Tried]) -> (bool, String) {
         let said = if tried.said.is_empty() { "" } else { ": " };
         format!("{} {word}{took}{said}{}", tried.channel, tried.said)
     };
-    let good = tried.iter().all(|one| one.delivery == Delivery::Accepted);
+    let good =
+        tried.iter().all(|one| matches!(one.delivery, Delivery::Accepted | Delivery::Delivered));
     (good, tried.iter().map(one).collect::<Vec<_>>().join("; "))
 }

@@ -384,7 +384,7 @@ impl Judge {
                     self.acked.insert(*incident, until(*ttl));
                 }
             }
-            Command::SendTest { .. } => {}
+            Command::SendTest { .. } | Command::Receipt(_) => {}
             Command::ResetBreaker { runbook } => {
                 self.breakers.remove(runbook);
                 for recovery in state.recoveries.values().filter(|r| r.runbook == *runbook) {

@@ -231,7 +231,7 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         clock: Arc::clone(&clock),
     });
     let (reload, asked) = mpsc::channel(4);
-    let edge = (asks, Arc::clone(&facts), reload, ack_links.clone());
+    let edge = (asks, Arc::clone(&facts), reload, ack_links.clone(), receipts(&sender));
     let shared = shared(&view, &inbox, &store, &clock, &heartbeats, &figures, edge);
     let server_config = loaded.server.clone();
     let server = tokio::spawn(async move {
@@ -282,6 +282,15 @@ fn tokens(links: &AckLinks) -> Arc<daruma_notify::AckTokens> {
     Arc::new(move |message| links.token(message))
 }
 
+/// Judges what far sides tell about messages, by the configuration in force.
+fn receipts(sender: &Arc<RwLock<Arc<daruma_notify::Sender>>>) -> Arc<daruma_server::Receipts> {
+    let sender = Arc::clone(sender);
+    Arc::new(move |channel, message, signature, body| {
+        let sender = Arc::clone(&sender.read().unwrap_or_else(PoisonError::into_inner));
+        sender.receipt(channel, message, signature, body)
+    })
+}
+
 fn join(errors: &[config::ConfigError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -326,11 +335,12 @@ fn shared(
     clock: &Clock,
     heartbeats: &Arc<RwLock<daruma_collect::Heartbeats>>,
     figures: &Arc<metrics::Figures>,
-    (asks, facts, reload, ack_links): (
+    (asks, facts, reload, ack_links, receipts): (
         mpsc::Sender<Ask>,
         crate::api::Known,
         mpsc::Sender<Reload>,
         AckLinks,
+        Arc<daruma_server::Receipts>,
     ),
 ) -> Shared {
     let (commands, mut asked) = mpsc::channel::<CommandRequest>(256);
@@ -374,6 +384,7 @@ fn shared(
         describe: Arc::new(move || known.all()),
         described: Arc::new(move |said| catalogue.learn(said)),
         ack_links,
+        receipts,
         clock: Arc::clone(clock),
         host: metrics::host(),
         version: env!("CARGO_PKG_VERSION"),

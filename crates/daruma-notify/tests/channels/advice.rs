@@ -101,3 +101,19 @@ async fn the_ledger_says_what_was_cut() {
     let attempt = sender(&config).send(&long, 1).await;
     assert!(attempt.said.contains("; cut to 1 parts of 3, see `segments_max`"), "{}", attempt.said);
 }
+
+#[test]
+fn receipts_that_nobody_could_send_or_prove_are_refused_or_told() {
+    let config = format!("twilio_configs: [{{{TWILIO}, receipts: true}}]");
+    assert_eq!(advice(&config), [""; 0]);
+    let said = sender(&config).with_external_url("").warnings("X");
+    assert!(
+        said.len() == 1 && said[0].contains("`receipts` need `notify.external_url`"),
+        "{said:?}"
+    );
+    for more in ["api_key: SK1", "status_callback: 'https://a.example/'"] {
+        let error =
+            super::receiver(&format!("twilio_configs: [{{{TWILIO}, receipts: true, {more}}}]"));
+        assert!(error.unwrap_err().contains("`receipts`"), "{more}");
+    }
+}

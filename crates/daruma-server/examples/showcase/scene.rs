@@ -101,6 +101,7 @@ pub(crate) fn obey(
                 attempts: [attempt].into(),
                 first: 0,
                 unreached: None,
+                receipts: Vec::new(),
             };
             view.ledger.insert(0, out);
             return Ok(json!({ "messages": [{ "id": id, "channel": channel }] }));
@@ -135,7 +136,7 @@ pub(crate) fn obey(
             view.holds.retain(|hold| hold.id != id);
             id
         }
-        Command::PutSilence { .. } | Command::EndSilence { .. } => 0,
+        Command::PutSilence { .. } | Command::EndSilence { .. } | Command::Receipt(_) => 0,
         Command::Unsilence { id } => {
             view.silences.retain(|silence| silence.id != id);
             id
@@ -477,6 +478,7 @@ fn message(
     Outgoing {
         first: 0,
         unreached: None,
+        receipts: Vec::new(),
         message: Message {
             id,
             incident,

@@ -6,7 +6,7 @@ use daruma_alert::{
     AlertState, Delivery, Entry, EntryKind, Incident, IncidentView, Outgoing, RecoveryView, Role,
     Witness,
 };
-use daruma_model::{AttemptOutcome, Evidence, Labels, Span, Time, Verdict};
+use daruma_model::{AttemptOutcome, Evidence, Labels, ReceiptState, Span, Time, Verdict};
 use hyper::StatusCode;
 use maud::{Markup, html};
 
@@ -377,6 +377,7 @@ fn witnesses(now: Time, all: &[Witness]) -> Markup {
 fn outcome(out: &Outgoing) -> (&'static str, &'static str) {
     match out.delivery {
         Delivery::Accepted => ("healed", "accepted"),
+        Delivery::Delivered => ("healed", "delivered"),
         Delivery::Queued => ("unknown", "waits"),
         Delivery::Sending => ("unknown", "being sent"),
         Delivery::Rejected => ("error", "refused for good"),
@@ -403,6 +404,15 @@ fn ledger(now: Time, messages: &[Outgoing]) -> Markup {
                             td data-label="outcome" {
                                 span class={ "outcome-word " (shape) } { (words::shape(shape, "")) " " (word) }
                                 @if let Some(last) = out.attempts.back() { ": " (words::foreign(&last.said, 500)) }
+                                @for receipt in &out.receipts {
+                                    br; (words::foreign(&receipt.part, 40)) " "
+                                    @match receipt.state {
+                                        ReceiptState::Delivered => { (words::shape("healed", "")) " delivered" }
+                                        ReceiptState::Read => { (words::shape("healed", "")) " read" }
+                                        ReceiptState::Lost => { (words::shape("error", "")) " did not arrive" }
+                                    }
+                                    @if !receipt.said.is_empty() { ": " (words::foreign(&receipt.said, 200)) }
+                                }
                                 @if out.delivery == Delivery::Queued { ", next try " (words::when(now, out.next_at)) }
                             }
                             td data-label="message" { (words::foreign(&out.message.title, 300)) ", " (words::when(now, out.message.created)) }

@@ -322,7 +322,7 @@ fn lately(picture: &Picture<'_>) -> Markup {
         all.by_ref().filter(|out| wanted.contains(&out.delivery)).count()
     };
     let (told, waiting, lost) = (
-        with(&[Delivery::Accepted]),
+        with(&[Delivery::Accepted, Delivery::Delivered]),
         with(&[Delivery::Queued, Delivery::Sending]),
         with(&[Delivery::Rejected, Delivery::GaveUp]),
     );
