@@ -238,7 +238,7 @@ fn other_shift(at: Option<&AtModifier>, offset: Option<&Offset>) -> String {
     at + &match offset {
         None => String::new(),
         Some(Offset::Pos(length)) => format!(" offset {}", ms(*length)),
-        Some(Offset::Neg(length)) if length.is_zero() => " offset 0".to_owned(),
+        Some(Offset::Neg(length)) if length.as_millis() == 0 => " offset 0".to_owned(),
         Some(Offset::Neg(length)) => format!(" offset -{}", ms(*length)),
     }
 }
@@ -299,11 +299,13 @@ pub fn newer(expr: &Expr) -> Option<&'static str> {
 pub fn unread(text: &str, words: &str) -> Option<&'static str> {
     let about = |start: &str| words.starts_with(start);
     let grouped =
-        || text.as_bytes().windows(2).any(|two| two[0].is_ascii_digit() && two[1] == b'_');
+        || text.as_bytes().windows(2).any(|two| two[0].is_ascii_alphanumeric() && two[1] == b'_');
     if about("bad number or duration syntax") && grouped() {
         return Some("`1_000` came later");
     }
-    if about("unknown escape sequence") && text.contains('`') {
+    if (about("unknown escape sequence") || about("unterminated quoted string `"))
+        && text.contains('`')
+    {
         return Some("a backslash in a raw text is no escape, but is read as one there");
     }
     if about("duration must be greater than 0") {
@@ -311,6 +313,15 @@ pub fn unread(text: &str, words: &str) -> Option<&'static str> {
     }
     if about("unexpected character inside brackets: '.'") {
         return Some("a number in brackets must begin with a digit there");
+    }
+    if about("unexpected character inside brackets: '+'") {
+        return Some("a sign before a length came later");
+    }
+    if about("ParseFloatError") {
+        return Some("a leading 0 is octal there even before an exponent");
+    }
+    if about("illegal regex for ") {
+        return Some("a brace that counts nothing is overlooked there if it stands behind another");
     }
     None
 }
@@ -326,6 +337,9 @@ pub fn stricter(error: &ParseError) -> Option<&'static str> {
     let about = |words: &str| error.message.contains(words);
     if about("not valid UTF-8") || about("invalid label name") {
         return Some("`\\xff` is a byte; there it is a character");
+    }
+    if about("`limitk` expects a scalar") || about("`limit_ratio` expects a scalar") {
+        return Some("nobody asks there what these take");
     }
     if about("duration must be greater than 0") {
         return Some("a bare 0 is taken for a window there");

@@ -40,8 +40,12 @@ fn whole(digits: &str, radix: u32) -> Option<f64> {
 /// Without the underscores, each of which must stand between two digits.
 fn underscores(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
+    // `e` is a digit of a hexadecimal number, else it begins an exponent.
+    let hex = text.starts_with("0x");
     for (i, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'_') {
-        let digit = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_hexdigit() || *b == b'x');
+        let digit = |b: Option<&u8>| {
+            b.is_some_and(|b| b.is_ascii_digit() || hex && (b.is_ascii_hexdigit() || *b == b'x'))
+        };
         if i == 0 || !digit(bytes.get(i - 1)) || !digit(bytes.get(i + 1)) {
             return None;
         }
@@ -106,6 +110,10 @@ mod tests {
             ("1__0", None),
             ("_1", None),
             ("1_", None),
+            ("1e_3", None),
+            ("2_e3", None),
+            ("0x_f", Some(15.0)),
+            ("0xe_1", Some(225.0)),
             ("inF", Some(f64::INFINITY)),
             ("5m", Some(300.0)),
             ("1h30m", Some(5400.0)),
