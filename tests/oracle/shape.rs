@@ -341,6 +341,9 @@ pub fn stricter(error: &ParseError) -> Option<&'static str> {
     if about("`limitk` expects a scalar") || about("`limit_ratio` expects a scalar") {
         return Some("nobody asks there what these take");
     }
+    if about("this time is out of range") {
+        return Some("a time beyond what a clock counts is taken for the last one there");
+    }
     if about("duration must be greater than 0") {
         return Some("a bare 0 is taken for a window there");
     }
