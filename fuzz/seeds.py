@@ -28,7 +28,12 @@ for file in [*shared.rglob("*.yml"), *shared.rglob("*.yaml"), *shared.rglob("*.t
     templates.update(line.strip() for line in text.splitlines() if "{{" in line)
 for file in shared.rglob("*.tmpl"):
     templates.add(file.read_text(errors="replace"))
+for file in [*(shared / "common").rglob("*"), *(shared / "prometheus/textparse").rglob("*")]:
+    if file.is_file() and file.suffix != ".md":
+        keep("exposition", file.read_text(errors="replace"))
 for query in queries:
+    for matchers in re.findall(r"\{[^{}]*\}", query):
+        keep("matchers", matchers)
     keep("promql_parse", query)
     keep("promql_eval", query)
 for template in templates:
