@@ -41,11 +41,11 @@ test('with scripts the outcome is shown in place, and the page goes on living', 
 test('a refusal is said in words and nothing changes', async () => {
   const { page, close } = await open(browser, '/');
   const all = page.locator('#acts-all');
-  await all.locator('summary', { hasText: 'Silence…' }).click();
-  await all.locator('#act-all-silence textarea').fill('this is not a matcher');
-  await all.locator('#act-all-silence button.go').click();
+  await all.locator('summary', { hasText: 'Hold…' }).click();
+  await all.locator('#act-all-hold textarea').fill('this is not a matcher');
+  await all.locator('#act-all-hold button.go').click();
   await until(async () => (await page.textContent('#said-all')).includes('is not a matcher'), 'the refusal');
-  assert.equal(await page.inputValue('#act-all-silence textarea'), 'this is not a matcher', 'what was typed stays');
+  assert.equal(await page.inputValue('#act-all-hold textarea'), 'this is not a matcher', 'what was typed stays');
   await close();
 });
 

@@ -110,7 +110,17 @@ impl Labels {
     /// The value of `name`, or `""` when it is absent.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {
-        Pairs::of(self).find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+        // Asked for more than anything else: nothing is cut out of the text but the answer.
+        let (bytes, mut pairs) = (self.0.as_bytes(), Pairs::of(self));
+        for _ in 0..pairs.left {
+            let (known, value) = (pairs.number(), pairs.number());
+            let at = pairs.at + known;
+            if known == name.len() && bytes[pairs.at..at] == *name.as_bytes() {
+                return &self.0[at..at + value];
+            }
+            pairs.at = at + value;
+        }
+        ""
     }
 
     /// Whether `name` is there.

@@ -196,7 +196,7 @@ pub(crate) async fn order(
 }
 
 /// What no core needs to be asked about.
-fn sensible(command: &Command) -> Result<(), String> {
+pub(crate) fn sensible(command: &Command) -> Result<(), String> {
     let (comment, matchers, ttl) = match command {
         Command::Ack { ttl, comment, .. } => (comment.as_str(), None, *ttl),
         Command::Silence { matchers, ttl, comment } | Command::Hold { matchers, ttl, comment } => {
@@ -211,6 +211,9 @@ fn sensible(command: &Command) -> Result<(), String> {
         }
         _ => ("", None, None),
     };
+    if matches!(command, Command::Silence { .. }) && comment.trim().is_empty() {
+        return Err("say why: whoever finds the silence asks".to_owned());
+    }
     if comment.chars().count() > COMMENT_CHARS_MAX {
         return Err(format!("the comment is longer than {COMMENT_CHARS_MAX} characters"));
     }

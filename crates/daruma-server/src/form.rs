@@ -54,7 +54,7 @@ impl Fields {
         self.get("comment").to_owned()
     }
 
-    fn command(&self) -> Result<Command, String> {
+    fn command(&self, now: Time) -> Result<Command, String> {
         Ok(match self.get("do") {
             "ack" => Command::Ack {
                 incident: self.number("incident")?,
@@ -73,6 +73,31 @@ impl Fields {
                 ttl: self.span("ttl")?,
                 comment: self.comment(),
             },
+            "put_silence" | "extend" => {
+                let owner = self.get("owner");
+                if owner.is_empty() {
+                    return Err("say who answers for it".to_owned());
+                }
+                let (matchers, ttl, comment) =
+                    (self.matchers()?, self.span("ttl")?, self.comment());
+                api::sensible(&Command::Silence {
+                    matchers: matchers.clone(),
+                    ttl,
+                    comment: comment.clone(),
+                })?;
+                let from = match self.get("from") {
+                    "" => now,
+                    from => from.parse().map(Time).map_err(|_| "`from` is no time".to_owned())?,
+                };
+                Command::PutSilence {
+                    uuid: Some(self.get("uuid")).filter(|u| !u.is_empty()).map(str::to_owned),
+                    matchers,
+                    from,
+                    until: now.max(from) + ttl,
+                    by: owner.to_owned(),
+                    comment,
+                }
+            }
             "unsilence" => Command::Unsilence { id: self.number("id")? },
             "stop" => Command::Stop { on: self.get("on") == "true", comment: self.comment() },
             "send_test" => Command::SendTest { to: self.get("to").to_owned() },
@@ -89,7 +114,8 @@ pub(crate) fn done(word: &str) -> Option<&'static str> {
         "abort" => "Aborted. No recovery starts in this incident again.",
         "hold" => "Held. Recovery keeps off; it ends by itself.",
         "release" => "Released. Recovery may act again.",
-        "silence" => "Silenced. It ends by itself.",
+        "silence" | "put_silence" => "Silenced. It ends by itself.",
+        "extend" => "Extended. It ends by itself.",
         "unsilence" => "The silence is over.",
         "send_test" => "The test is on its way; what becomes of it stands in the ledger.",
         "stop" => "The global stop was changed.",
@@ -113,7 +139,7 @@ pub(crate) async fn act(site: &Site, caller: &Caller, parts: &Parts, body: &Byte
     if !site.guard.is_own_form(caller, fields.get("csrf")) {
         return say(StatusCode::FORBIDDEN, false, STALE);
     }
-    let command = match fields.command() {
+    let command = match fields.command((site.shared.clock)()) {
         Ok(command) => command,
         Err(why) => return say(StatusCode::UNPROCESSABLE_ENTITY, false, &why),
     };
@@ -145,7 +171,7 @@ pub(crate) async fn act(site: &Site, caller: &Caller, parts: &Parts, body: &Byte
 /// Only an address of ours is gone back to.
 fn own_path(path: &str) -> &str {
     match path {
-        "/" | "/sources" | "/explore" => path,
+        "/" | "/sources" | "/silences" | "/explore" => path,
         _ => match path.strip_prefix("/incident/") {
             Some(id) if id.len() < 20 && id.bytes().all(|b| b.is_ascii_digit()) => path,
             _ => "/",

@@ -14,6 +14,7 @@ pub(crate) enum Endpoint {
     Now,
     Incident(u64),
     Sources,
+    Silences,
     Explore,
     Asset(&'static Asset),
     Events,
@@ -97,6 +98,7 @@ impl Endpoint {
                 [""] => Some(Endpoint::Now),
                 ["incident", id] => number(id).map(Endpoint::Incident),
                 ["sources"] => Some(Endpoint::Sources),
+                ["silences"] => Some(Endpoint::Silences),
                 ["explore"] => Some(Endpoint::Explore),
                 ["login"] => Some(Endpoint::LoginPage),
                 ["ack", token] => Some(Endpoint::AckPage((*token).to_owned())),
@@ -138,9 +140,11 @@ impl Endpoint {
             Endpoint::Asset(_) | Endpoint::LoginPage | Endpoint::Healthy | Endpoint::Ready => {
                 Demand::Nothing
             }
-            Endpoint::Now | Endpoint::Incident(_) | Endpoint::Sources | Endpoint::Explore => {
-                Demand::Page
-            }
+            Endpoint::Now
+            | Endpoint::Incident(_)
+            | Endpoint::Sources
+            | Endpoint::Silences
+            | Endpoint::Explore => Demand::Page,
             Endpoint::Events
             | Endpoint::View
             | Endpoint::Incidents
@@ -200,6 +204,7 @@ mod tests {
             ("GET", "/", Demand::Page),
             ("GET", "/incident/7", Demand::Page),
             ("GET", "/sources", Demand::Page),
+            ("GET", "/silences", Demand::Page),
             ("GET", "/explore", Demand::Page),
             ("GET", "/login", Demand::Nothing),
             ("GET", "/static/daruma.css", Demand::Nothing),

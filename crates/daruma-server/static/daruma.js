@@ -125,7 +125,7 @@
     $('button.go', act).focus();
   };
   const keys = {
-    n: () => { location.href = '/'; }, e: () => { location.href = '/explore'; }, s: () => { location.href = '/sources'; },
+    n: () => { location.href = '/'; }, q: () => { location.href = '/silences'; }, e: () => { location.href = '/explore'; }, s: () => { location.href = '/sources'; },
     j: () => go(1), k: () => go(-1), a: ack, t: swapTheme,
     '?': () => { const d = $('#keys'); if (d && !d.open) d.showModal(); },
   };

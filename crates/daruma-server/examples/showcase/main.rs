@@ -6,6 +6,7 @@
 //!
 //! Prints its address as the first line.
 
+mod posted;
 mod scene;
 
 use std::error::Error;
@@ -66,8 +67,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     let config = Config { tokens: tokens.into_iter().collect(), ..Config::default() };
     let shared = Shared {
+        loop_asks: posted::loop_path(shown.clone()),
         view: shown,
-        loop_asks: tokio::sync::mpsc::channel(1).0,
         commands,
         asks: signal_path(Arc::clone(&store)),
         store,

@@ -126,8 +126,8 @@ pub(crate) fn obey(
                 from: now,
                 until: now + ttl,
                 by,
-                uuid: String::new(),
-                updated: Time(0),
+                uuid: uuid_of(id),
+                updated: now,
                 comment,
             });
             id
@@ -136,7 +136,18 @@ pub(crate) fn obey(
             view.holds.retain(|hold| hold.id != id);
             id
         }
-        Command::PutSilence { .. } | Command::EndSilence { .. } | Command::Receipt(_) => 0,
+        Command::PutSilence { uuid, matchers, from, until, by, comment } => {
+            let known = view.silences.iter_mut().find(|s| Some(&s.uuid) == uuid.as_ref());
+            if let Some(known) = known {
+                known.until = until;
+                return Ok(json!({ "id": known.id }));
+            }
+            let id = 200 + view.silences.len() as u64;
+            let (uuid, updated) = (uuid_of(id), now);
+            view.silences.push(Silence { id, matchers, from, until, by, comment, uuid, updated });
+            id
+        }
+        Command::EndSilence { .. } | Command::Receipt(_) => 0,
         Command::Unsilence { id } => {
             view.silences.retain(|silence| silence.id != id);
             id
@@ -879,16 +890,11 @@ pub(crate) fn busy(now: Time) -> View {
             by: "deploy".to_owned(),
             comment: "release 42".to_owned(),
         }],
-        silences: vec![Silence {
-            id: 12,
-            matchers: matchers(&["alertname=~\"Disk.*\"", "host=\"host-9\""]),
-            from: ago(5000),
-            until: now + Span::hours(3),
-            by: HOSTILE.to_owned(),
-            comment: HOSTILE.to_owned(),
-            uuid: String::new(),
-            updated: Time(0),
-        }],
+        silences: vec![
+            quieted(12, &["alertname=~\"Disk.*\"", "host=\"host-9\""], ago(5000), HOSTILE),
+            quieted(13, &["cluster=\"east\""], ago(90_000), "the power of rack 4 is being changed"),
+            quieted(14, &["service=\"billing\""], now + Span::hours(20), "month's end"),
+        ],
         ledger,
         sources,
         envelopes: vec![
@@ -916,4 +922,22 @@ pub(crate) fn busy(now: Time) -> View {
         healed_total: 37,
         ..View::default()
     }
+}
+
+/// A silence that ends in three hours, or lasts so long.
+fn quieted(id: u64, of: &[&str], from: Time, comment: &str) -> Silence {
+    Silence {
+        id,
+        matchers: matchers(of),
+        from,
+        until: from.max(NIGHT) + Span::hours(3),
+        by: if id == 12 { HOSTILE } else { "night-watch" }.to_owned(),
+        comment: comment.to_owned(),
+        uuid: uuid_of(id),
+        updated: from,
+    }
+}
+
+fn uuid_of(id: u64) -> String {
+    format!("00000000-0000-4000-8000-{id:012x}")
 }

@@ -74,7 +74,7 @@ fn refused(status: StatusCode, why: &str) -> Answer {
 type Bad = String;
 
 /// The picture of everything, from the loop.
-async fn listing(site: &Site) -> Result<Listing, Answer> {
+pub(crate) async fn listing(site: &Site) -> Result<Listing, Answer> {
     let (reply, told) = oneshot::channel();
     let asked = async {
         site.shared.loop_asks.send(LoopAsk::Listing { reply }).await.ok()?;

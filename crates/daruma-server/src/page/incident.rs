@@ -54,6 +54,7 @@ pub(crate) async fn incident(site: &Site, caller: &Caller, id: u64, query: &str)
             (told(query))
             @if incident.resolved.is_none() {
                 (acts::row(Place { caller, back: &path, key: &format!("i{id}") }, &offered(view)))
+                (silence(view, caller))
             }
             (charts(site, view, now).await)
             (timeline(incident))
@@ -142,6 +143,18 @@ pub(super) fn hold(view: &IncidentView) -> Option<Act<'static>> {
         fixed: vec![("matchers", acts::lines(&matchers))],
         fields: html! { (acts::duration("30m")) (acts::comment("work by hand")) },
     })
+}
+
+/// The way to a silence of what its alerts have in common.
+fn silence(view: &IncidentView, caller: &Caller) -> Markup {
+    let labels: Vec<&Labels> = view.members.iter().map(|m| &m.alert.finding.labels).collect();
+    let matchers = acts::common(&labels);
+    if matchers.0.is_empty() || !caller.may_act {
+        return html! {};
+    }
+    let mut to = form_urlencoded::Serializer::new(String::new());
+    to.append_pair("matchers", &acts::lines(&matchers));
+    html! { p.meta { a href={ "/silences?" (to.finish()) "#make" } { "Silence " (acts::shown(&matchers)) } } }
 }
 
 /// No recovery in it any more.

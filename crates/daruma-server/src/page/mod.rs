@@ -7,6 +7,7 @@ mod draw;
 mod explore;
 mod incident;
 mod now;
+mod silences;
 mod sources;
 mod words;
 
@@ -22,6 +23,7 @@ pub(crate) use ack::{ack, acked};
 pub(crate) use explore::explore;
 pub(crate) use incident::incident;
 pub(crate) use now::now;
+pub(crate) use silences::silences;
 pub(crate) use sources::sources;
 
 /// What htmx may do: nothing of style, no history, and what a person opened stays open.
@@ -85,6 +87,7 @@ fn whole(site: &Site, caller: &Caller, page: Page<'_>) -> Markup {
                 nav.rail aria-label="Pages" {
                     a href="/" aria-current=[here("/")] { (words::shape("now", "")) span { "Now" } }
                     a href="/explore" aria-current=[here("/explore")] { (words::shape("explore", "")) span { "Explore" } }
+                    a href="/silences" aria-current=[here("/silences")] { (words::shape("quiet", "")) span { "Silences" } }
                     a href="/sources" aria-current=[here("/sources")] { (words::shape("sources", "")) span { "Sources" } }
                     button #help .plain type="button" hidden { (words::shape("keys", "")) span { "Keys" } }
                     @if caller.session {
@@ -99,7 +102,7 @@ fn whole(site: &Site, caller: &Caller, page: Page<'_>) -> Markup {
                 dialog #keys aria-labelledby="keys-title" {
                     h2 #keys-title { "Keys" }
                     dl {
-                        @for (key, what) in [("n", "Now"), ("e", "Explore"), ("s", "Sources"), ("j, k", "next, previous row"), ("Enter", "open it"),
+                        @for (key, what) in [("n", "Now"), ("q", "Silences and holds"), ("e", "Explore"), ("s", "Sources"), ("j, k", "next, previous row"), ("Enter", "open it"),
                                              ("a", "acknowledge: opens the form"), ("t", "light or dark"), ("?", "this list"), ("Esc", "close")] {
                             div { dt { kbd { (key) } } dd { (what) } }
                         }

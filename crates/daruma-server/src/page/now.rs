@@ -403,6 +403,7 @@ fn leases(view: &View, now: Time, caller: &Caller) -> Markup {
     html! {
         section #leases aria-labelledby="leases-title" {
             h2 #leases-title { "Holds and silences" }
+            p.meta { a href="/silences" { "What they hide" } }
             ul.rows {
                 @for h in view.holds.iter().take(ROWS_MAX) { (lease("hold", h.id, &h.matchers, &h.by, &h.comment, h.from, h.until)) }
                 @for s in view.silences.iter().take(ROWS_MAX) { (lease("silence", s.id, &s.matchers, &s.by, &s.comment, s.from, s.until)) }
@@ -469,26 +470,15 @@ fn controls(view: &View, caller: &Caller) -> Markup {
             textarea name="matchers" rows="2" required spellcheck="false" autocapitalize="off" placeholder="service=\"web\"" {}
         }
     };
-    let mut all = vec![
-        Act {
-            what: "hold",
-            label: "Hold…",
-            go: "Hold",
-            grave: false,
-            says: html! { "Keeps recovery off what has these labels, and mutes its alerts, until it ends: for a deploy or work by hand." },
-            fixed: vec![],
-            fields: html! { (matchers) (acts::duration("30m")) (acts::comment("deploy 42")) },
-        },
-        Act {
-            what: "silence",
-            label: "Silence…",
-            go: "Silence",
-            grave: false,
-            says: html! { "Mutes the alerts that have these labels, and keeps recovery off them, until it ends." },
-            fixed: vec![],
-            fields: html! { (matchers) (acts::duration("2h")) (acts::comment("why")) },
-        },
-    ];
+    let mut all = vec![Act {
+        what: "hold",
+        label: "Hold…",
+        go: "Hold",
+        grave: false,
+        says: html! { "Keeps recovery off what has these labels, and mutes its alerts, until it ends: for a deploy or work by hand." },
+        fixed: vec![],
+        fields: html! { (matchers) (acts::duration("30m")) (acts::comment("deploy 42")) },
+    }];
     if view.stopped.is_none() {
         all.push(Act {
             what: "stop", label: "Stop everything…", go: "Stop every action now", grave: true,
@@ -504,6 +494,7 @@ fn controls(view: &View, caller: &Caller) -> Markup {
         section #controls aria-labelledby="controls-title" {
             h2 #controls-title { "By hand" }
             (acts::row(Place { caller, back: "/", key: "all" }, &all))
+            p.meta { a href="/silences#make" { "Silence alerts" } ", with a look at what that would hide" }
         }
     }
 }
