@@ -37,6 +37,7 @@ export async function until(look, what) {
 }
 
 export const pages = { now: '/', incident: '/incident/7', escalated: '/incident/6', hostile: '/incident/9', sources: '/sources',
+  notify: '/notify?labels=' + encodeURIComponent('cluster=east\nseverity=warning'), told: '/notify?incident=6',
   silences: '/silences?matchers=' + encodeURIComponent('cluster="east"\nhost=~"rack4-."'),
   explore: '/explore?query=' + encodeURIComponent('rate(node_cpu_seconds_total[2m]) or quantile(2, http_inflight)') + '&range=30m', examples: '/explore',
   fault: '/explore?query=' + encodeURIComponent('sum by (cpu) (\n  rat(node_cpu_seconds_total[5m])\n)') };

@@ -63,7 +63,7 @@ for (const scheme of ['light', 'dark']) {
 
 test('every form reads well when it is open, in both themes', async () => {
   for (const scheme of ['light', 'dark']) {
-    for (const path of ['/', '/incident/7', '/silences']) {
+    for (const path of ['/', '/incident/7', '/silences', '/notify']) {
       const { page, wrong, close } = await open(browser, path, { scheme, size: sizes.phone });
       const count = await page.locator('.act').count();
       for (let i = 0; i < count; i++) {
@@ -94,7 +94,7 @@ test('the switch overrides what the system prefers, and lasts', async () => {
 });
 
 test('hostile text is text', async () => {
-  for (const path of ['/', '/incident/9', '/sources', '/silences']) {
+  for (const path of ['/', '/incident/9', '/sources', '/silences', '/notify']) {
     const { page, wrong, close } = await open(browser, path);
     await page.waitForTimeout(800);
     assert.ok((await page.textContent('main')).includes('<script>alert(1)</script><img src=x onerror=alert(2)>'), path);

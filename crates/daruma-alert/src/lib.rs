@@ -35,7 +35,7 @@ mod waiting;
 mod why;
 
 pub use crate::core::Core;
-pub use dispatch::{Again, AlertIn, Dispatch, Group, Listed, Listing, Posted, Told};
+pub use dispatch::{Again, AlertIn, Dispatch, Group, Listed, ListedDigest, Listing, Posted, Told};
 pub use envelope::Blocked;
 pub use event::{Command, Effect, Event, Watch, WatchCheck};
 pub use incidents::group_of;

@@ -191,6 +191,7 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
         Endpoint::Incident(id) => page::incident(site, &caller, id, query).await,
         Endpoint::Sources => page::sources(site, &caller).await,
         Endpoint::Silences => page::silences(site, &caller, query).await,
+        Endpoint::Notify => page::notify(site, &caller, query).await,
         Endpoint::Explore => page::explore(site, &caller, query).await,
         Endpoint::Asset(asset) => answer::asset(asset),
         Endpoint::Events => live::events(site),

@@ -171,7 +171,7 @@ pub(crate) async fn act(site: &Site, caller: &Caller, parts: &Parts, body: &Byte
 /// Only an address of ours is gone back to.
 fn own_path(path: &str) -> &str {
     match path {
-        "/" | "/sources" | "/silences" | "/explore" => path,
+        "/" | "/sources" | "/silences" | "/notify" | "/explore" => path,
         _ => match path.strip_prefix("/incident/") {
             Some(id) if id.len() < 20 && id.bytes().all(|b| b.is_ascii_digit()) => path,
             _ => "/",

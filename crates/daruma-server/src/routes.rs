@@ -15,6 +15,7 @@ pub(crate) enum Endpoint {
     Incident(u64),
     Sources,
     Silences,
+    Notify,
     Explore,
     Asset(&'static Asset),
     Events,
@@ -99,6 +100,7 @@ impl Endpoint {
                 ["incident", id] => number(id).map(Endpoint::Incident),
                 ["sources"] => Some(Endpoint::Sources),
                 ["silences"] => Some(Endpoint::Silences),
+                ["notify"] => Some(Endpoint::Notify),
                 ["explore"] => Some(Endpoint::Explore),
                 ["login"] => Some(Endpoint::LoginPage),
                 ["ack", token] => Some(Endpoint::AckPage((*token).to_owned())),
@@ -144,6 +146,7 @@ impl Endpoint {
             | Endpoint::Incident(_)
             | Endpoint::Sources
             | Endpoint::Silences
+            | Endpoint::Notify
             | Endpoint::Explore => Demand::Page,
             Endpoint::Events
             | Endpoint::View
@@ -205,6 +208,7 @@ mod tests {
             ("GET", "/incident/7", Demand::Page),
             ("GET", "/sources", Demand::Page),
             ("GET", "/silences", Demand::Page),
+            ("GET", "/notify", Demand::Page),
             ("GET", "/explore", Demand::Page),
             ("GET", "/login", Demand::Nothing),
             ("GET", "/static/daruma.css", Demand::Nothing),

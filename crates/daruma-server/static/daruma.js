@@ -87,6 +87,24 @@
     if (again) setTimeout(refresh, 250);
   };
 
+  // What is asked in a field stands in the address, and the page answers at once; without scripts its form
+  // does the same. Such a field may name a part of the address that it takes the place of.
+  let asking = 0;
+  document.addEventListener('input', (e) => {
+    if (!e.target.matches || !e.target.matches('[data-asks]')) return;
+    clearTimeout(asking);
+    asking = setTimeout(() => {
+      const to = new URL(location.href);
+      for (const field of all('[data-asks]')) {
+        if (field.value) { to.searchParams.set(field.name, field.value); to.searchParams.delete(field.dataset.asks); } else to.searchParams.delete(field.name);
+      }
+      to.searchParams.delete('done');
+      to.hash = '';
+      history.replaceState(history.state, '', to);
+      refresh();
+    }, 300);
+  });
+
   const live = (state, text) => {
     const el = $('#live');
     if (!el || el.textContent === text) return;
@@ -125,7 +143,7 @@
     $('button.go', act).focus();
   };
   const keys = {
-    n: () => { location.href = '/'; }, q: () => { location.href = '/silences'; }, e: () => { location.href = '/explore'; }, s: () => { location.href = '/sources'; },
+    n: () => { location.href = '/'; }, q: () => { location.href = '/silences'; }, m: () => { location.href = '/notify'; }, e: () => { location.href = '/explore'; }, s: () => { location.href = '/sources'; },
     j: () => go(1), k: () => go(-1), a: ack, t: swapTheme,
     '?': () => { const d = $('#keys'); if (d && !d.open) d.showModal(); },
   };

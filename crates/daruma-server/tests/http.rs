@@ -472,8 +472,9 @@ async fn a_command_is_answered_only_when_it_is_durable() {
     }
     for senseless in [
         r#"{"do":"hold","matchers":[],"ttl":"1h","comment":""}"#,
-        r#"{"do":"silence","matchers":["a=b"],"ttl":"0","comment":""}"#,
-        r#"{"do":"silence","matchers":["a=b"],"ttl":"9y","comment":""}"#,
+        r#"{"do":"silence","matchers":["a=b"],"ttl":"0","comment":"work"}"#,
+        r#"{"do":"silence","matchers":["a=b"],"ttl":"9y","comment":"work"}"#,
+        r#"{"do":"silence","matchers":["a=b"],"ttl":"1h","comment":" "}"#,
     ] {
         assert_eq!(
             site.ask("POST", "/api/command", &[JSON], senseless).await.status,
@@ -859,4 +860,41 @@ fn a_configuration_that_lets_strangers_in_is_refused_in_words() {
     assert!(matches!(check(&read(&yaml).unwrap()), Err(ConfigError::Weak { found: 0, .. })));
     let config = Config { tokens: tokens(), ..Config::default() };
     assert!(!format!("{config:?}").contains("secret-"), "{config:?}");
+}
+
+#[tokio::test]
+async fn a_silence_by_form_needs_an_owner_a_reason_an_end_and_labels() {
+    let mut site = Site::open().await;
+    let csrf = site.get("/silences").await.field("csrf");
+    let form = |owner: &str, comment: &str, ttl: &str, matchers: &str| {
+        format!(
+            "csrf={csrf}&do=put_silence&owner={owner}&comment={comment}&ttl={ttl}&matchers={matchers}"
+        )
+    };
+    for (owner, comment, ttl, matchers, why) in [
+        ("", "work", "1h", "a%3Db", "who answers"),
+        ("+", "work", "1h", "a%3Db", "who answers"),
+        ("me", "", "1h", "a%3Db", "say why"),
+        ("me", "work", "", "a%3Db", ""),
+        ("me", "work", "0s", "a%3Db", "must end"),
+        ("me", "work", "9000h", "a%3Db", "must end"),
+        ("me", "work", "1h", "", "empty selection"),
+        ("me", "work", "1h", "nonsense", "nonsense"),
+    ] {
+        let answer = site.ask("POST", "/act", &[FORM], &form(owner, comment, ttl, matchers)).await;
+        assert_eq!(answer.status, 422, "{owner} {comment} {ttl} {matchers}");
+        assert!(answer.body.contains(why), "{why}: {}", answer.body);
+    }
+    assert!(site.heard_nothing());
+    let obeyed = site.obey(Ok(json!({ "id": 1 })));
+    let body = form("me", "work", "1h", "a%3Db");
+    assert_eq!(site.ask("POST", "/act", &[FORM], &body).await.status, 303);
+    let (_, command) = obeyed.await.unwrap();
+    let Command::PutSilence { uuid, from, until, by, comment, .. } = command else {
+        panic!("{command:?}")
+    };
+    assert_eq!(
+        (uuid, until - from, by.as_str(), comment.as_str()),
+        (None, Span::hours(1), "me", "work")
+    );
 }

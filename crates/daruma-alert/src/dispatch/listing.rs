@@ -7,7 +7,8 @@ use daruma_model::{Labels, Time};
 
 use super::{Dispatch, DispatchIndex, Posted, Sources};
 use crate::routing::Routing;
-use crate::{Hold, Silence};
+use crate::state::Gathered;
+use crate::{Hold, NotifyPolicy, Silence};
 
 /// The picture of everything that is posted and how it is routed at one time. Cheap to take: the
 /// alerts themselves are shared.
@@ -23,6 +24,12 @@ pub struct Listing {
     pub holds: Vec<Hold>,
     /// Names of all receivers.
     pub receivers: Vec<String>,
+    /// Whom to tell and how it climbs, without the tree of routes, which is in `routing`.
+    pub notify: NotifyPolicy,
+    /// Whether the tree decides; else the list in `notify` does.
+    pub tree: bool,
+    /// What waits to be told together.
+    pub digests: Vec<ListedDigest>,
     alerts: Dispatch,
     sources: Arc<Sources>,
 }
@@ -44,6 +51,38 @@ pub struct Listed {
     pub next: Option<Time>,
     /// Why the whole route is muted now, if it is.
     pub muted_by: Option<String>,
+}
+
+/// What waits to be told together to one receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedDigest {
+    /// Its name.
+    pub receiver: String,
+    /// When it is told.
+    pub due: Time,
+    /// How many alerts it is about, also those that found no room.
+    pub alerts: u64,
+}
+
+impl ListedDigest {
+    fn of((receiver, gathered): (&String, &Gathered)) -> ListedDigest {
+        let alerts = gathered.alerts.len() as u64 + gathered.left_out;
+        ListedDigest { receiver: receiver.clone(), due: gathered.due, alerts }
+    }
+}
+
+/// The policy without its tree of routes, which may be large.
+fn without_tree(policy: &NotifyPolicy) -> NotifyPolicy {
+    NotifyPolicy {
+        group_wait: policy.group_wait,
+        routes: policy.routes.clone(),
+        receivers: policy.receivers.clone(),
+        routing: None,
+        levels: policy.levels.clone(),
+        escalations: policy.escalations.clone(),
+        flapping: policy.flapping.clone(),
+        unreached_after: policy.unreached_after,
+    }
 }
 
 impl Listing {
@@ -71,6 +110,9 @@ impl Listing {
             },
             sources: Arc::clone(&index.sources),
             routing,
+            notify: without_tree(&state.policy.notify),
+            tree: state.policy.notify.routing.is_some(),
+            digests: state.digests.iter().map(ListedDigest::of).collect(),
         }
     }
 

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use flush::{Flush, Muted, Telling};
 pub use group::{Group, Told};
 pub(crate) use inhibit::Sources;
-pub use listing::{Listed, Listing};
+pub use listing::{Listed, ListedDigest, Listing};
 pub use posted::{Again, AlertIn, Posted};
 pub(crate) use table::Table;
 

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use daruma_alert::{AlertIn, Core, Event, NotifyPolicy, Policy, View};
-use daruma_model::{Labels, Span};
+use daruma_alert::routing::{GroupBy, Node, Routing};
+use daruma_alert::{
+    AlertIn, Core, Escalation, EscalationStep, Event, NotifyPolicy, Policy, ReceiverPolicy, View,
+};
+use daruma_model::interval::TimeInterval;
+use daruma_model::{Digest, Fallback, Labels, Level, Matchers, Span};
 use daruma_server::LoopAsk;
 use tokio::sync::{mpsc, watch};
 
@@ -15,10 +19,12 @@ pub(crate) fn loop_path(view: watch::Receiver<Arc<View>>) -> mpsc::Sender<LoopAs
     let (asks, mut asked) = mpsc::channel(4);
     tokio::spawn(async move {
         let mut core = Core::new();
-        let notify = NotifyPolicy { routing: Some(Default::default()), ..NotifyPolicy::default() };
+        let notify = notify();
         let policy = Policy { notify, ..Policy::default() };
         core.step(NIGHT, &Event::Policy(Box::new(policy)));
         core.step(NIGHT, &Event::Posted(alerts()));
+        // The waits of the groups are over.
+        core.step(NIGHT + Span::secs(31), &Event::Tick);
         while let Some(ask) = asked.recv().await {
             match ask {
                 LoopAsk::Post { alerts, reply } => {
@@ -37,6 +43,58 @@ pub(crate) fn loop_path(view: watch::Receiver<Arc<View>>) -> mpsc::Sender<LoopAs
         }
     });
     asks
+}
+
+/// Whom to tell: a tree with a branch that is silent on working days, a chain, a digest.
+fn notify() -> NotifyPolicy {
+    let receiver = |name: &str, channels: &[&str]| ReceiverPolicy {
+        name: name.to_owned(),
+        channels: channels.iter().map(|channel| (format!("{name}/{channel}"), true)).collect(),
+        ..ReceiverPolicy::default()
+    };
+    let matchers = |texts: &[&str]| {
+        Matchers(texts.iter().map(|text| text.parse().expect("a matcher")).collect())
+    };
+    let node = |to: &str, of: &[&str], by: &[&str]| Node {
+        matchers: matchers(of),
+        group_by: GroupBy::Labels(by.iter().map(|name| (*name).to_owned()).collect()),
+        ..Node::root(to)
+    };
+    let mut routing = Routing::to("ops");
+    let east = node("night", &["cluster=\"east\""], &["alertname", "cluster"]);
+    let east = routing.add(0, Node { continues: true, ..east });
+    routing.add(east, node("daily", &["severity=~\"warning|info\""], &["cluster"]));
+    let weekly = node("ops", &["team=\"web\""], &["service"]);
+    routing.add(0, Node { mute: vec!["working days".to_owned()], ..weekly });
+    let week = TimeInterval {
+        weekdays: vec!["monday:friday".parse().expect("days")],
+        ..TimeInterval::default()
+    };
+    routing.intervals.insert("working days".to_owned(), vec![week]);
+    let step = |after, to: &str| EscalationStep { after, to: vec![to.to_owned()] };
+    NotifyPolicy {
+        receivers: vec![
+            ReceiverPolicy {
+                fallback: vec![Fallback { to: "night".to_owned(), after: Span::minutes(5) }],
+                ..receiver("ops", &["webhook[0]", "email[0]"])
+            },
+            receiver("night", &["webhook[0]", HOSTILE]),
+            ReceiverPolicy {
+                digest: Some(Digest::default()),
+                min_level: Level::Info,
+                ..receiver("daily", &["email[0]"])
+            },
+        ],
+        routing: Some(routing),
+        escalations: vec![Escalation {
+            name: "nights".to_owned(),
+            matchers: Matchers::default(),
+            min_level: Level::Error,
+            steps: vec![step(Span::ZERO, "ops"), step(Span::minutes(30), "night")],
+            repeat: Some(Span::hours(1)),
+        }],
+        ..NotifyPolicy::default()
+    }
 }
 
 fn alerts() -> Vec<AlertIn> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use daruma_alert::{
-    Alert, AlertState, AlertView, Breaker, Command, Delivery, Entry, EntryKind, EnvelopeView, Hold,
-    Incident, IncidentView, Mode, Outgoing, Phase, Recovery, RecoveryView, Role, Silence, View,
-    Vote, Witness,
+    Alert, AlertState, AlertView, Breaker, Climb, Command, Delivery, Entry, EntryKind,
+    EnvelopeView, Hold, Incident, IncidentView, Mode, Outgoing, Phase, Recovery, RecoveryView,
+    Role, Silence, View, Vote, Witness,
 };
 use daruma_model::{
     ActionEnd, ActionId, ActionOutcome, Attempt, AttemptOutcome, Commit, Evidence, Finding, Labels,
@@ -493,7 +493,7 @@ fn message(
         message: Message {
             id,
             incident,
-            receiver: "ops".to_owned(),
+            receiver: channel.rsplit_once('/').map_or("ops", |(receiver, _)| receiver).to_owned(),
             channel: channel.to_owned(),
             status: MessageStatus::Firing,
             level: Level::Critical,
@@ -702,6 +702,13 @@ pub(crate) fn busy(now: Time) -> View {
             now,
         ),
     }];
+    stuck.incident.climb = Some(Climb {
+        escalation: "nights".to_owned(),
+        since: ago(1098),
+        step: 1,
+        at: now + Span::minutes(11),
+        again: false,
+    });
     stuck.messages = vec![
         message(
             31,

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use daruma_alert::{
-    AlertState, Delivery, Entry, EntryKind, Incident, IncidentView, Outgoing, RecoveryView, Role,
-    Witness,
+    AlertState, Entry, EntryKind, Incident, IncidentView, Outgoing, RecoveryView, Role, Witness,
 };
-use daruma_model::{AttemptOutcome, Evidence, Labels, ReceiptState, Span, Time, Verdict};
+use daruma_model::{Evidence, Labels, Span, Time, Verdict};
 use hyper::StatusCode;
 use maud::{Markup, html};
 
 use super::acts::{self, Act, Place};
 use super::draw::{self, Moment};
-use super::{Page, told, whole, words};
+use super::{Page, ledger, told, whole, words};
 use crate::accept::Site;
 use crate::answer::{self, Answer};
 use crate::guard::Caller;
@@ -59,7 +58,7 @@ pub(crate) async fn incident(site: &Site, caller: &Caller, id: u64, query: &str)
             (charts(site, view, now).await)
             (timeline(incident))
             @for recovery in &view.recoveries { (recovery_section(now, recovery)) }
-            (ledger(now, &view.messages))
+            (told_whom(now, &view.messages))
             (why(view))
         }
     };
@@ -154,7 +153,12 @@ fn silence(view: &IncidentView, caller: &Caller) -> Markup {
     }
     let mut to = form_urlencoded::Serializer::new(String::new());
     to.append_pair("matchers", &acts::lines(&matchers));
-    html! { p.meta { a href={ "/silences?" (to.finish()) "#make" } { "Silence " (acts::shown(&matchers)) } } }
+    html! {
+        p.meta {
+            a href={ "/silences?" (to.finish()) "#make" } { "Silence " (acts::shown(&matchers)) }
+            " · " a href={ "/notify?incident=" (view.incident.id) "#routes" } { "Who is told of it" }
+        }
+    }
 }
 
 /// No recovery in it any more.
@@ -386,68 +390,14 @@ fn witnesses(now: Time, all: &[Witness]) -> Markup {
     }
 }
 
-/// What a delivery came to.
-fn outcome(out: &Outgoing) -> (&'static str, &'static str) {
-    match out.delivery {
-        Delivery::Accepted => ("healed", "accepted"),
-        Delivery::Delivered => ("healed", "delivered"),
-        Delivery::Queued => ("unknown", "waits"),
-        Delivery::Sending => ("unknown", "being sent"),
-        Delivery::Rejected => ("error", "refused for good"),
-        Delivery::GaveUp => ("error", "given up"),
-    }
-}
-
-/// Outcome and the far side's words first, then the retries.
-fn ledger(now: Time, messages: &[Outgoing]) -> Markup {
-    if messages.is_empty() {
-        return html! {};
-    }
+/// Who was told, and what became of it.
+fn told_whom(now: Time, messages: &[Outgoing]) -> Markup {
+    let rows: Vec<&Outgoing> = messages.iter().collect();
     html! {
-        section aria-labelledby="told-title" {
-            h2 #told-title { "Who was told" }
-            table.cards {
-                caption.hidden { "Messages and what became of them" }
-                thead { tr { th scope="col" { "channel" } th scope="col" { "outcome" } th scope="col" { "message" } th scope="col" { "tries" } } }
-                tbody {
-                    @for out in messages.iter().take(ROWS_MAX) {
-                        @let (shape, word) = outcome(out);
-                        tr {
-                            th scope="row" { (words::foreign(&out.message.channel, 120)) }
-                            td data-label="outcome" {
-                                span class={ "outcome-word " (shape) } { (words::shape(shape, "")) " " (word) }
-                                @if let Some(last) = out.attempts.back() { ": " (words::foreign(&last.said, 500)) }
-                                @for receipt in &out.receipts {
-                                    br; (words::foreign(&receipt.part, 40)) " "
-                                    @match receipt.state {
-                                        ReceiptState::Delivered => { (words::shape("healed", "")) " delivered" }
-                                        ReceiptState::Read => { (words::shape("healed", "")) " read" }
-                                        ReceiptState::Lost => { (words::shape("error", "")) " did not arrive" }
-                                    }
-                                    @if !receipt.said.is_empty() { ": " (words::foreign(&receipt.said, 200)) }
-                                }
-                                @if out.delivery == Delivery::Queued { ", next try " (words::when(now, out.next_at)) }
-                            }
-                            td data-label="message" { (words::foreign(&out.message.title, 300)) ", " (words::when(now, out.message.created)) }
-                            td data-label="tries" {
-                                @if out.attempts.is_empty() { (out.tries) } @else {
-                                    details id={ "tries-" (out.message.id) } {
-                                        summary { (words::count(out.tries as usize, "try", "tries")) }
-                                        ol.tries { @for attempt in &out.attempts {
-                                            li { (words::finely(attempt.at)) " "
-                                                @match attempt.outcome {
-                                                    AttemptOutcome::Accepted => { (words::shape("healed", "")) " accepted" }
-                                                    AttemptOutcome::Retry => { (words::shape("unknown", "")) " not now" }
-                                                    AttemptOutcome::Rejected => { (words::shape("error", "")) " refused" }
-                                                }
-                                                " in " (words::took(attempt.took)) ": " (words::foreign(&attempt.said, 500)) }
-                                        } }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
+        @if !rows.is_empty() {
+            section aria-labelledby="told-title" {
+                h2 #told-title { "Who was told" }
+                (ledger::table(now, &rows, None))
             }
         }
     }

@@ -6,7 +6,10 @@ mod acts;
 mod draw;
 mod explore;
 mod incident;
+mod ledger;
+mod notify;
 mod now;
+mod routes;
 mod silences;
 mod sources;
 mod words;
@@ -22,6 +25,7 @@ use crate::{form, statics};
 pub(crate) use ack::{ack, acked};
 pub(crate) use explore::explore;
 pub(crate) use incident::incident;
+pub(crate) use notify::notify;
 pub(crate) use now::now;
 pub(crate) use silences::silences;
 pub(crate) use sources::sources;
@@ -88,6 +92,7 @@ fn whole(site: &Site, caller: &Caller, page: Page<'_>) -> Markup {
                     a href="/" aria-current=[here("/")] { (words::shape("now", "")) span { "Now" } }
                     a href="/explore" aria-current=[here("/explore")] { (words::shape("explore", "")) span { "Explore" } }
                     a href="/silences" aria-current=[here("/silences")] { (words::shape("quiet", "")) span { "Silences" } }
+                    a href="/notify" aria-current=[here("/notify")] { (words::shape("told", "")) span { "Notify" } }
                     a href="/sources" aria-current=[here("/sources")] { (words::shape("sources", "")) span { "Sources" } }
                     button #help .plain type="button" hidden { (words::shape("keys", "")) span { "Keys" } }
                     @if caller.session {
@@ -102,7 +107,7 @@ fn whole(site: &Site, caller: &Caller, page: Page<'_>) -> Markup {
                 dialog #keys aria-labelledby="keys-title" {
                     h2 #keys-title { "Keys" }
                     dl {
-                        @for (key, what) in [("n", "Now"), ("q", "Silences and holds"), ("e", "Explore"), ("s", "Sources"), ("j, k", "next, previous row"), ("Enter", "open it"),
+                        @for (key, what) in [("n", "Now"), ("q", "Silences and holds"), ("m", "Notify: messages and routes"), ("e", "Explore"), ("s", "Sources"), ("j, k", "next, previous row"), ("Enter", "open it"),
                                              ("a", "acknowledge: opens the form"), ("t", "light or dark"), ("?", "this list"), ("Esc", "close")] {
                             div { dt { kbd { (key) } } dd { (what) } }
                         }

@@ -277,9 +277,7 @@ fn make(asked: &str, firing: &[Quiet<'_>], caller: &Caller) -> Markup {
                 input type="hidden" name="back" value=(HERE);
                 label.wide { "labels of the alerts, one a line"
                     textarea #matchers name="matchers" rows="3" required spellcheck="false" autocapitalize="off"
-                        placeholder="service=\"web\"\nseverity=~\"warning|info\""
-                        hx-get=(HERE) hx-trigger="input changed delay:300ms" hx-include="#matchers"
-                        hx-select="#preview" hx-target="#preview" hx-swap="outerHTML" { (asked) }
+                        placeholder="service=\"web\"\nseverity=~\"warning|info\"" data-asks { (asked) }
                 }
                 (preview(asked, firing))
                 div.fields {
