@@ -159,6 +159,15 @@ fn a_mistake_names_its_line_and_what_to_do() {
 }
 
 #[test]
+fn an_empty_inhibition_rule_loads_and_keeps_nothing_quiet() {
+    let text = "route: {receiver: a}\nreceivers: [{name: a}]\ninhibit_rules: [null, {}]\n";
+    let loaded = read(text).unwrap();
+    let one = daruma_model::Labels::from([("alertname", "A")]);
+    let other = daruma_model::Labels::from([("alertname", "B")]);
+    assert!(!loaded.routing.inhibit.iter().any(|rule| rule.applies(&one, &other)));
+}
+
+#[test]
 fn children_inherit_and_keep_their_intervals_to_themselves() {
     let loaded = read(
         "route:\n  receiver: a\n  group_by: [x]\n  group_wait: 1s\n  labels: { team: core, why: x }\n  routes:\n\
