@@ -111,6 +111,9 @@ impl From<Broken> for Stop {
 }
 
 pub(crate) struct Day {
+    /// Whether the whole journal is read again at the end, not only what follows its last snapshot: as
+    /// much work as the day itself, hence on one day of three.
+    whole: bool,
     rng: Rng,
     weather: Weather,
     t: i64,
@@ -152,6 +155,7 @@ impl Day {
         }
         let series = town.series.len();
         let mut day = Day {
+            whole: seed.is_multiple_of(3),
             rng,
             weather,
             t: EPOCH,
@@ -258,14 +262,12 @@ impl Day {
         if Core::from_state(state.clone()) != monitor.core {
             return Err(wrong("what is kept beside the state is not what the state gives".into()));
         }
-        let folded = self.journal.fold(false).map_err(wrong)?;
+        let folded = self.journal.fold(!self.whole).map_err(wrong)?;
         if let Some(differs) = folded.differs {
             return Err(wrong(differs));
         }
         if folded.core.state() != state {
-            return Err(wrong(
-                "the whole journal gives another state than the one it led to".into(),
-            ));
+            return Err(wrong("the journal gives another state than the one it led to".into()));
         }
         Ok(())
     }

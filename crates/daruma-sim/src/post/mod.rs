@@ -54,6 +54,9 @@ struct Poster {
 }
 
 pub(crate) struct PostDay {
+    /// Whether the whole journal is read again at the end, not only what follows its last snapshot: as
+    /// much work as the day itself, hence on one day of three.
+    whole: bool,
     rng: Rng,
     t: i64,
     heap: BinaryHeap<Reverse<(i64, u64)>>,
@@ -92,6 +95,7 @@ impl PostDay {
             .collect();
         let crash = *rng.pick(&[0.0, 0.002, 0.01]);
         let mut day = PostDay {
+            whole: seed.is_multiple_of(3),
             rng,
             t: EPOCH,
             heap: BinaryHeap::new(),
@@ -163,7 +167,7 @@ impl PostDay {
             self.happens(happening)?;
         }
         self.judge.at_the_end(self.core.state())?;
-        self.same_again(false)?;
+        self.same_again(!self.whole)?;
         self.stats.incidents = self.core.state().resolved_total;
         self.stats.receipts = self.judge.receipts;
         self.stats.resends = self.judge.resends;
@@ -399,8 +403,8 @@ impl PostDay {
         if let Some(differs) = folded.differs {
             return Err(wrong(differs));
         }
-        if !quick && folded.core.state() != self.core.state() {
-            return Err(wrong("the whole journal gives another state".to_owned()));
+        if folded.core.state() != self.core.state() {
+            return Err(wrong("the journal gives another state".to_owned()));
         }
         let again = Core::from_state(folded.core.state().clone());
         if again != folded.core {
