@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use daruma_model::{Message, Span, Time};
+use daruma_model::{Message, ReceiptState, Span, Time};
 use serde_json::{Map, Value};
 
-use crate::channel::{Channel, Context, Notifier, Open, Request, To};
+use crate::channel::{Channel, Context, Notifier, Open, Request, Sent, To};
 use crate::config::{check_url, config, needed, needed_secret, there};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit};
 use crate::http::place;
 use crate::secret::Secret;
 use crate::sign::{hex, hmac_sha256, percent, sha256_hex};
-use crate::sms::{check_numbers, check_variable, variable};
+use crate::sms::{check_numbers, check_variable, outcome, reference, variable};
 use crate::words::Words;
 
 const VARIABLE: Limit = Limit::of("variable", 35, Unit::Chars);
@@ -42,6 +42,8 @@ config! {
         template_param: BTreeMap<String, String> = BTreeMap::new();
         /// The longest value of a variable, in characters.
         variable_max: usize = VARIABLE.max;
+        /// The vendor is asked what became of a message; the key needs the right `dysms:QuerySendDetails`.
+        receipts: bool = true;
     }
 }
 
@@ -119,6 +121,10 @@ impl Channel for AliyunSmsConfig {
         self.send_resolved
     }
 
+    fn inquires(&self) -> bool {
+        self.receipts
+    }
+
     fn open(&self, context: &Context) -> Result<Open, String> {
         let key = there("access_key_secret", self.access_key_secret()?)?;
         let host = place(&self.api_url)?.authority;
@@ -171,6 +177,42 @@ fn date(now: Time) -> String {
     crate::webhook::rfc3339(Time(now.0.div_euclid(1000).saturating_mul(1000)))
 }
 
+impl AliyunSms {
+    /// A call of the API; `fields` are sorted by name.
+    fn signed(&self, action: &str, fields: &[(&str, &str)]) -> Request {
+        let pairs = fields.iter().map(|(name, value)| format!("{name}={}", percent(value)));
+        let query = pairs.collect::<Vec<_>>().join("&");
+        let date = date(self.context.now);
+        // Another one for every attempt and number, without a source of chance.
+        let seed = format!("{action}\n{}\n{}\n{query}", self.context.now.0, self.key.expose());
+        let nonce = &sha256_hex(seed.as_bytes())[..32];
+        let version = "2017-05-25";
+        let call = Call {
+            host: &self.host,
+            action,
+            version,
+            date: &date,
+            nonce,
+            query: &query,
+            body: b"",
+        };
+        let base = self.config.api_url.trim_end_matches('/');
+        let authorization = authorization(&call, &self.config.access_key_id, self.key.expose());
+        Request::Post {
+            url: Secret::new(format!("{base}/?{query}")),
+            headers: vec![
+                ("authorization", authorization),
+                ("x-acs-action", action.to_owned()),
+                ("x-acs-version", version.to_owned()),
+                ("x-acs-date", date.clone()),
+                ("x-acs-signature-nonce", nonce.to_owned()),
+                ("x-acs-content-sha256", sha256_hex(b"")),
+            ],
+            body: Vec::new(),
+        }
+    }
+}
+
 impl Notifier for AliyunSms {
     fn declared(&self) -> &'static Declared {
         &AliyunSmsConfig::DECLARED
@@ -190,7 +232,7 @@ impl Notifier for AliyunSms {
             )
         });
         let param = Value::Object(filled.collect::<Map<_, _>>()).to_string();
-        let id = message.id.to_string();
+        let id = reference(message.id, message.created);
         let fields = [
             ("OutId", id.as_str()),
             ("PhoneNumbers", to.part.trim_start_matches('+')),
@@ -198,34 +240,42 @@ impl Notifier for AliyunSms {
             ("TemplateCode", &config.template_code),
             ("TemplateParam", &param),
         ];
-        let query = fields.map(|(name, value)| format!("{name}={}", percent(value))).join("&");
-        let date = date(self.context.now);
-        // Another one for every attempt and number, without a source of chance.
-        let seed = format!("{id}\n{}\n{}\n{query}", self.context.now.0, self.key.expose());
-        let nonce = &sha256_hex(seed.as_bytes())[..32];
-        let (action, version) = ("SendSms", "2017-05-25");
-        let call = Call {
-            host: &self.host,
-            action,
-            version,
-            date: &date,
-            nonce,
-            query: &query,
-            body: b"",
-        };
-        let base = config.api_url.trim_end_matches('/');
-        Request::Post {
-            url: Secret::new(format!("{base}/?{query}")),
-            headers: vec![
-                ("authorization", authorization(&call, &config.access_key_id, self.key.expose())),
-                ("x-acs-action", action.to_owned()),
-                ("x-acs-version", version.to_owned()),
-                ("x-acs-date", date.clone()),
-                ("x-acs-signature-nonce", nonce.to_owned()),
-                ("x-acs-content-sha256", sha256_hex(b"")),
-            ],
-            body: Vec::new(),
+        self.signed("SendSms", &fields)
+    }
+
+    fn inquiry(&self, sent: &Sent<'_>, part: &str) -> Option<Request> {
+        // The vendor's days are those of Beijing.
+        let day = crate::webhook::rfc3339(sent.at + Span::hours(8));
+        let day = day.get(..10)?.replace('-', "");
+        let fields = [
+            ("CurrentPage", "1"),
+            ("PageSize", "50"),
+            ("PhoneNumber", part.trim_start_matches('+')),
+            ("SendDate", &day),
+        ];
+        Some(self.signed("QuerySendDetails", &fields))
+    }
+
+    fn heard(
+        &self,
+        sent: &Sent<'_>,
+        _part: &str,
+        answer: &Value,
+    ) -> Result<Option<(ReceiptState, String)>, String> {
+        if answer["Code"] != "OK" {
+            return Err(format!("{} {}", answer["Code"], answer["Message"]));
         }
+        let all = answer.pointer("/SmsSendDetailDTOs/SmsSendDetailDTO").and_then(Value::as_array);
+        let id = reference(sent.message, sent.created);
+        let ours = all.into_iter().flatten().filter(|one| one["OutId"] == id.as_str());
+        Ok(outcome(ours.map(|one| {
+            let state = match one["SendStatus"].as_i64() {
+                Some(2) => Some(ReceiptState::Lost),
+                Some(3) => Some(ReceiptState::Delivered),
+                _ => None,
+            };
+            (state, one["ErrCode"].as_str().unwrap_or_default())
+        })))
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use daruma_model::interval::TimeInterval;
-use daruma_model::{Digest, Fallback, Level, Message, Receipt, Span, Time};
+use daruma_model::{Digest, Fallback, Level, Message, Receipt, ReceiptState, Span, Time};
 use daruma_template::Templates;
 use lettre::Address;
 use serde::{Deserialize, Serialize};
@@ -39,11 +39,42 @@ pub trait Notifier: Send + Sync {
         None
     }
 
+    /// What asks the far side what became of `sent` at the recipient `part`; `None` if it cannot be asked.
+    fn inquiry(&self, _sent: &Sent<'_>, _part: &str) -> Option<Request> {
+        None
+    }
+
+    /// What `answer` to [`Notifier::inquiry`] says; `None`: it is not decided yet.
+    ///
+    /// # Errors
+    /// The far side's words where it does not tell.
+    fn heard(
+        &self,
+        _sent: &Sent<'_>,
+        _part: &str,
+        _answer: &serde_json::Value,
+    ) -> Result<Option<(ReceiptState, String)>, String> {
+        Ok(None)
+    }
+
     /// What an answer means. `status` is the code of HTTP or SMTP or of a program's end; `body` is the
     /// beginning of the answer, which may have broken off.
     fn verdict(&self, status: u16, body: &str) -> Judged {
         self.declared().answers.judge(status, body)
     }
+}
+
+/// A message that a far side took.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// Its id.
+    pub message: u64,
+    /// Through which channel.
+    pub channel: &'a str,
+    /// When it was made.
+    pub created: Time,
+    /// When it was taken.
+    pub at: Time,
 }
 
 /// What a request depends on besides the message.
@@ -238,6 +269,10 @@ pub(crate) trait Channel: Send + Sync {
     /// [`Context::receipt_url`]. `None`: nothing of interest. An error: nobody knows who says so.
     fn receipt(&self, _context: &Context, _call: &Call<'_>) -> Result<Option<Receipt>, String> {
         Err("this channel tells nothing later".to_owned())
+    }
+    /// Whether its far side is to be asked what became of messages, by [`Notifier::inquiry`].
+    fn inquires(&self) -> bool {
+        false
     }
     /// What will work and is probably not meant, in words for whoever checks the configuration.
     fn advice(&self) -> Vec<String> {

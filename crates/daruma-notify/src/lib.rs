@@ -47,7 +47,9 @@ mod wecom;
 mod words;
 
 pub use aliyun::AliyunSmsConfig;
-pub use channel::{AckTokens, CHANNELS, DECLARED, Notifier, ReceiverConfig, Request, To, Verdict};
+pub use channel::{
+    AckTokens, CHANNELS, DECLARED, Notifier, ReceiverConfig, Request, Sent, To, Verdict,
+};
 pub use declared::{
     Answers, Code, Declared, Judged, Limit, Meaning, Protocol, Rate, Receipts, Says, Unit,
 };

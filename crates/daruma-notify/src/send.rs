@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use daruma_model::{Attempt, AttemptOutcome, Clock, Message, MessageStatus, Span, Time};
+use daruma_model::{
+    Attempt, AttemptOutcome, Clock, Message, MessageStatus, Receipt, ReceiptState, Span, Time,
+};
 use daruma_template::Templates;
 use tokio::time::Instant;
 
 use crate::channel::{
-    AckTokens, Call, Channel, Context, Login, Open, Reach, ReceiverConfig, Request, To, Verdict,
+    AckTokens, Call, Channel, Context, Login, Open, Reach, ReceiverConfig, Request, Sent, To,
+    Verdict,
 };
 use crate::declared::Judged;
 use crate::http::{self, HttpReach};
@@ -189,11 +192,53 @@ impl Sender {
         message: u64,
         signature: &str,
         body: &[u8],
-    ) -> Result<Option<daruma_model::Receipt>, String> {
+    ) -> Result<Option<Receipt>, String> {
         let found = self.channels.get(channel);
         let found = found.ok_or_else(|| "this channel tells nothing later".to_owned())?;
         let context = self.context_at((self.clock)());
         found.receipt(&context, &Call { channel, message, signature, body })
+    }
+
+    /// Whether the far side of `channel` is to be asked what became of messages.
+    #[must_use]
+    pub fn inquires(&self, channel: &str) -> bool {
+        self.channels.get(channel).is_some_and(|channel| channel.inquires())
+    }
+
+    /// Asks the far side what became of `sent`, at each recipient but those in `known`. What it cannot
+    /// tell yet is left out. Takes at most the channel's timeout for each recipient.
+    ///
+    /// # Errors
+    /// What was heard until then, and why no more: it cannot be reached, or does not tell us; the text
+    /// holds no secret.
+    pub async fn inquire(
+        &self,
+        sent: Sent<'_>,
+        known: &BTreeSet<String>,
+    ) -> (Vec<Receipt>, Result<(), String>) {
+        let mut heard = Vec::new();
+        let Some(channel) = self.channels.get(sent.channel) else { return (heard, Ok(())) };
+        let open = match channel.open(&self.context_at((self.clock)())) {
+            Ok(open) => open,
+            Err(why) => return (heard, Err(line(&why, 500))),
+        };
+        let parts = open.notifier.parts();
+        let of = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        for part in parts.iter().filter(|part| !known.contains(*part)) {
+            match inquire(&open, &sent, part).await {
+                Ok(None) => {}
+                Ok(Some((state, word))) => heard.push(Receipt {
+                    message: sent.message,
+                    channel: sent.channel.to_owned(),
+                    part: part.clone(),
+                    of,
+                    state,
+                    said: word,
+                }),
+                Err(why) => return (heard, Err(said(&why, &shapes(&open.secrets)))),
+            }
+        }
+        (heard, Ok(()))
     }
 
     /// Tells the far side of `message` that somebody has taken the incident on; `None` if its channel
@@ -556,6 +601,23 @@ fn outcome(verdict: &Verdict) -> AttemptOutcome {
         Verdict::Retry(_) => AttemptOutcome::Retry,
         Verdict::Rejected(_) | Verdict::Gone(_) => AttemptOutcome::Rejected,
     }
+}
+
+/// Asks about one recipient.
+async fn inquire(
+    open: &Open,
+    sent: &Sent<'_>,
+    part: &str,
+) -> Result<Option<(ReceiptState, String)>, String> {
+    let (Some(Request::Post { url, headers, body }), Reach::Http(reach)) =
+        (open.notifier.inquiry(sent, part), &open.reach)
+    else {
+        return Ok(None);
+    };
+    let answer = http::post(reach, &url, headers, body).await?;
+    let unread = || format!("{} {}: {}", answer.status, answer.reason, answer.body);
+    let json = serde_json::from_str(&answer.body).map_err(|_| unread())?;
+    open.notifier.heard(sent, part, &json)
 }
 
 /// Who we are to the far side, as far as it counts how much we say.

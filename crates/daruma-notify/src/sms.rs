@@ -3,9 +3,10 @@
 //! One character outside GSM 03.38 turns a whole message into UCS-2 and more than halves its length;
 //! lengths are counted as networks count them, or texts would cost double or be refused.
 
-use daruma_model::Message;
+use daruma_model::{Message, ReceiptState, Time};
 
 use crate::channel::Context;
+use crate::text::line;
 use crate::words::Words;
 
 /// GSM 03.38's default alphabet, without its escape.
@@ -15,6 +16,25 @@ const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !
 const GSM_EXTENDED: &str = "\u{c}^{}\\[~]|€";
 /// Recipients of one entry.
 pub(crate) const RECIPIENTS_MAX: usize = 100;
+
+/// What a message is called at its vendor: no other one of this installation or another is called so.
+pub(crate) fn reference(message: u64, created: Time) -> String {
+    format!("{message}-{:x}", created.0)
+}
+
+/// What became of a message at one recipient, by what its vendor knows of every attempt: it arrived if
+/// one did, and is lost once all are. `None`: some are on their way, or it knows of none.
+pub(crate) fn outcome<'a>(
+    attempts: impl Iterator<Item = (Option<ReceiptState>, &'a str)>,
+) -> Option<(ReceiptState, String)> {
+    let known: Vec<_> = attempts.collect();
+    if known.iter().any(|(state, _)| *state == Some(ReceiptState::Delivered)) {
+        return Some((ReceiptState::Delivered, String::new()));
+    }
+    let (_, word) = known.last()?;
+    let lost = known.iter().all(|(state, _)| *state == Some(ReceiptState::Lost));
+    lost.then(|| (ReceiptState::Lost, line(word, 200)))
+}
 
 #[derive(Clone, Copy)]
 struct Length {

@@ -1,16 +1,16 @@
 //! Text messages by Tencent, one request per number, signed as `TC3-HMAC-SHA256`; accepted only when
 //! the number's own `Code` is "Ok": errors arrive with status 200.
 
-use daruma_model::{Message, Span, Time};
-use serde_json::json;
+use daruma_model::{Message, ReceiptState, Span, Time};
+use serde_json::{Value, json};
 
-use crate::channel::{Channel, Context, Notifier, Open, Request, To};
+use crate::channel::{Channel, Context, Notifier, Open, Request, Sent, To};
 use crate::config::{check_url, config, needed, needed_secret, there};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit};
 use crate::http::place;
 use crate::secret::Secret;
 use crate::sign::{hex, hmac_sha256, sha256_hex};
-use crate::sms::{check_numbers, check_variable, variable};
+use crate::sms::{check_numbers, check_variable, outcome, reference, variable};
 use crate::words::Words;
 
 const VARIABLE: Limit = Limit::of("variable", 12, Unit::Chars);
@@ -43,6 +43,9 @@ config! {
         template_params: Vec<String> = Vec::new();
         /// The longest value of a variable, in characters.
         variable_max: usize = VARIABLE.max;
+        /// The vendor is asked what became of a message; the key needs the right
+        /// `sms:PullSmsSendStatusByPhoneNumber`.
+        receipts: bool = true;
     }
 }
 
@@ -117,6 +120,10 @@ impl Channel for TencentSmsConfig {
         self.send_resolved
     }
 
+    fn inquires(&self) -> bool {
+        self.receipts
+    }
+
     fn open(&self, context: &Context) -> Result<Open, String> {
         let key = there("secret_key", self.secret_key()?)?;
         let host = place(&self.api_url)?.authority;
@@ -160,6 +167,32 @@ fn authorization(
     )
 }
 
+impl TencentSms {
+    /// A call of the API.
+    fn signed(&self, action: &str, body: &Value) -> Request {
+        let config = &self.config;
+        let body = body.to_string().into_bytes();
+        let seconds = self.context.now.0.div_euclid(1000);
+        let lower = action.to_ascii_lowercase();
+        let headers =
+            [("content-type", CONTENT_TYPE), ("host", &self.host), ("x-tc-action", &lower)];
+        let signed =
+            authorization("sms", &headers, &body, seconds, &config.secret_id, self.key.expose());
+        Request::Post {
+            url: Secret::new(&*config.api_url),
+            headers: vec![
+                ("content-type", CONTENT_TYPE.to_owned()),
+                ("authorization", signed),
+                ("x-tc-action", action.to_owned()),
+                ("x-tc-version", "2021-01-11".to_owned()),
+                ("x-tc-region", config.region.clone()),
+                ("x-tc-timestamp", seconds.to_string()),
+            ],
+            body,
+        }
+    }
+}
+
 impl Notifier for TencentSms {
     fn declared(&self) -> &'static Declared {
         &TencentSmsConfig::DECLARED
@@ -183,27 +216,45 @@ impl Notifier for TencentSms {
             "SignName": config.sign_name,
             "TemplateId": config.template_id,
             "TemplateParamSet": params,
-            "SessionContext": message.id.to_string(),
-        })
-        .to_string()
-        .into_bytes();
-        let seconds = self.context.now.0.div_euclid(1000);
-        let headers =
-            [("content-type", CONTENT_TYPE), ("host", &self.host), ("x-tc-action", "sendsms")];
-        let signed =
-            authorization("sms", &headers, &body, seconds, &config.secret_id, self.key.expose());
-        Request::Post {
-            url: Secret::new(&*config.api_url),
-            headers: vec![
-                ("content-type", CONTENT_TYPE.to_owned()),
-                ("authorization", signed),
-                ("x-tc-action", "SendSms".to_owned()),
-                ("x-tc-version", "2021-01-11".to_owned()),
-                ("x-tc-region", config.region.clone()),
-                ("x-tc-timestamp", seconds.to_string()),
-            ],
-            body,
-        }
+            "SessionContext": reference(message.id, message.created),
+        });
+        self.signed("SendSms", &body)
+    }
+
+    fn inquiry(&self, sent: &Sent<'_>, part: &str) -> Option<Request> {
+        // The vendor's clock may be behind ours.
+        let begin = sent.at.0.div_euclid(1000) - 300;
+        let body = json!({
+            "BeginTime": begin,
+            "Offset": 0,
+            "Limit": 100,
+            "PhoneNumber": part,
+            "SmsSdkAppId": self.config.sms_sdk_app_id,
+        });
+        Some(self.signed("PullSmsSendStatusByPhoneNumber", &body))
+    }
+
+    fn heard(
+        &self,
+        sent: &Sent<'_>,
+        _part: &str,
+        answer: &Value,
+    ) -> Result<Option<(ReceiptState, String)>, String> {
+        let all = answer.pointer("/Response/PullSmsSendStatusSet").and_then(Value::as_array);
+        let Some(all) = all else {
+            let error = &answer["Response"]["Error"];
+            return Err(format!("{} {}", error["Code"], error["Message"]));
+        };
+        let id = reference(sent.message, sent.created);
+        let ours = all.iter().filter(|one| one["SessionContext"] == id.as_str());
+        Ok(outcome(ours.map(|one| {
+            let state = match one["ReportStatus"].as_str() {
+                Some("SUCCESS") => Some(ReceiptState::Delivered),
+                Some("FAIL") => Some(ReceiptState::Lost),
+                _ => None,
+            };
+            (state, one["Description"].as_str().unwrap_or_default())
+        })))
     }
 }
 

@@ -13,6 +13,7 @@ mod config;
 mod control;
 mod demo;
 mod glob;
+mod inquiries;
 mod log;
 mod metrics;
 mod offline;

@@ -244,6 +244,12 @@ pub async fn start(places: &Places) -> Result<Running, String> {
     let background = vec![
         tokio::spawn(watch_stop_file(Arc::clone(&stop_file), inbox.clone())),
         tokio::spawn(own_figures(Arc::clone(&figures), deliveries.clone(), Arc::clone(&clock))),
+        tokio::spawn(crate::inquiries::run(
+            view.clone(),
+            Arc::clone(&sender),
+            inbox.clone(),
+            Arc::clone(&clock),
+        )),
     ];
     for warning in &loaded.warnings {
         crate::log::warning(warning);

@@ -5,8 +5,10 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
 use support::{Daruma, until};
 
 const TOKEN: &str = "token-of-the-account";
@@ -27,9 +29,10 @@ fn vendor() -> (u16, Arc<Mutex<Vec<String>>>) {
     (port, told)
 }
 
-fn take(mut stream: TcpStream, kept: &Mutex<Vec<String>>) -> std::io::Result<()> {
+/// The head and the body of a request.
+fn request(stream: &TcpStream) -> std::io::Result<(String, String)> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    let mut length = 0;
+    let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -39,18 +42,50 @@ fn take(mut stream: TcpStream, kept: &Mutex<Vec<String>>) -> std::io::Result<()>
         if line.trim().is_empty() {
             break;
         }
+        head.push_str(&line);
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let body = String::from_utf8(body).unwrap();
-    let back = body.split('&').find_map(|pair| pair.strip_prefix("StatusCallback=")).unwrap();
-    kept.lock().unwrap().push(back.replace("%3A", ":").replace("%2F", "/"));
-    let answer = r#"{"sid":"SM0123"}"#;
-    let length = answer.len();
+    Ok((head, String::from_utf8(body).unwrap()))
+}
+
+fn answer(mut stream: TcpStream, status: u16, body: &str) -> std::io::Result<()> {
+    let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 201 X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}"
+        "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )
+}
+
+fn take(stream: TcpStream, kept: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let (_, body) = request(&stream)?;
+    let back = body.split('&').find_map(|pair| pair.strip_prefix("StatusCallback=")).unwrap();
+    kept.lock().unwrap().push(back.replace("%3A", ":").replace("%2F", "/"));
+    answer(stream, 201, r#"{"sid":"SM0123"}"#)
+}
+
+/// A vendor that is asked: it takes every message, tells of each that it is on its way, and, when
+/// `arrived`, that it was delivered.
+fn asked_vendor(arrived: &Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, arrived) = (listener.local_addr().unwrap().port(), Arc::clone(arrived));
+    std::thread::spawn(move || {
+        let mut sent = serde_json::Value::Null;
+        for stream in listener.incoming().map_while(Result::ok) {
+            let Ok((head, body)) = request(&stream) else { continue };
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let said = if head.contains("PullSmsSendStatusByPhoneNumber") {
+                let status = if arrived.load(Ordering::SeqCst) { "SUCCESS" } else { "" };
+                let one = json!({"SessionContext": sent, "ReportStatus": status});
+                json!({"Response": {"PullSmsSendStatusSet": [one]}})
+            } else {
+                sent = body["SessionContext"].clone();
+                json!({"Response": {"SendStatusSet": [{"Code": "Ok", "SerialNo": "1"}]}})
+            };
+            drop(answer(stream, 200, &said.to_string()));
+        }
+    });
+    port
 }
 
 /// A callback of the vendor, signed with `token`.
@@ -63,6 +98,30 @@ fn call(daruma: &Daruma, url: &str, token: &str, fields: &[(&str, &str)]) -> (u1
     let path = url.strip_prefix("https://daruma.example.org").unwrap();
     let headers = [FORM, ("x-twilio-signature", signature.as_str())];
     daruma.call("POST", path, &headers, &body.join("&")).unwrap()
+}
+
+#[test]
+fn a_vendor_is_asked_what_became_of_a_message_and_a_kill_9_forgets_no_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let arrived = Arc::default();
+    let port = asked_vendor(&arrived);
+    let config = format!(
+        "collect: {{}}\ndetect: {{}}\nnotify:\n  group_wait: 0s\n  receivers:\n    - name: ops\n      tencent_sms_configs: \
+         [ {{ secret_id: AKID1, secret_key: {TOKEN}, sms_sdk_app_id: '14', sign_name: s, template_id: '7', \
+         template_params: [level], phone_numbers: ['+8613800000000'], api_url: 'http://127.0.0.1:{port}' }} ]\n"
+    );
+    let mut daruma = Daruma::start(&config, dir.path());
+    let alert = r#"[{"labels":{"alertname":"Burning","severity":"critical"}}]"#;
+    let json = ("content-type", "application/json");
+    assert_eq!(daruma.call("POST", "/api/v2/alerts", &[json], alert).unwrap().0, 200);
+    let delivery = |daruma: &Daruma| daruma.view()["ledger"][0]["delivery"].clone();
+    until("it is taken", || (delivery(&daruma) == "accepted").then_some(()));
+    daruma.kill();
+    let daruma = Daruma::start(&config, dir.path());
+    arrived.store(true, Ordering::SeqCst);
+    until("it is known", || (delivery(&daruma) == "delivered").then_some(()));
+    let story = daruma.story();
+    assert!(story.contains("was delivered to +8613800000000"), "{story}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod advice;
 mod answers;
 mod exec;
+mod receipts;
 mod secrets;
 mod server;
 mod stand_ins;

@@ -314,46 +314,54 @@ fn variable(value: &str, chars_max: usize) -> Check {
     need(!link && !value.contains("://") && !value.contains('\n'), "isv.TEMPLATE_PARAMS_ILLEGAL")
 }
 
+/// The action that is asked for, of a request as the vendor's description wants it signed.
+fn aliyun_signed(seen: &Seen) -> Result<&str, &'static str> {
+    need(seen.method == "POST" && seen.path == "/", "InvalidAction")?;
+    let date: jiff::Timestamp =
+        seen.get("x-acs-date").parse().map_err(|_| "InvalidTimeStamp.Format")?;
+    need((date.as_second() - NOW).abs() <= 900, "InvalidTimeStamp.Expired")?;
+    need(seen.get("x-acs-version") == "2017-05-25", "InvalidVersion")?;
+    need(seen.get("x-acs-signature-nonce").len() >= 16, "SignatureNonceMissing")?;
+    let signed = [
+        "host",
+        "x-acs-action",
+        "x-acs-content-sha256",
+        "x-acs-date",
+        "x-acs-signature-nonce",
+        "x-acs-version",
+    ];
+    let lines: String = signed.iter().map(|name| format!("{name}:{}\n", seen.get(name))).collect();
+    let mut pairs: Vec<&str> = seen.query.split('&').collect();
+    pairs.sort_unstable();
+    let (names, hash) = (signed.join(";"), sha256(&seen.body));
+    let canonical = format!("POST\n/\n{}\n{lines}\n{names}\n{hash}", pairs.join("&"));
+    let text = format!("ACS3-HMAC-SHA256\n{}", sha256(canonical.as_bytes()));
+    let signature = hex(&hmac256(SECRET.as_bytes(), text.as_bytes()));
+    let want =
+        format!("ACS3-HMAC-SHA256 Credential=LTAI0123,SignedHeaders={names},Signature={signature}");
+    need(seen.get("authorization") == want, "SignatureDoesNotMatch")?;
+    Ok(seen.get("x-acs-action"))
+}
+
+fn aliyun_refuses(why: &str) -> Reply {
+    let status = if why.starts_with("isv.") { 200 } else { 400 };
+    Reply::json(status, json!({"Code": why, "Message": why, "RequestId": "1"}))
+}
+
+fn field(fields: &[(String, String)], name: &str) -> String {
+    fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()
+}
+
 pub fn aliyun(seen: &Seen) -> Reply {
     let judge = || -> Check {
-        need(seen.method == "POST" && seen.path == "/", "InvalidAction")?;
-        let date: jiff::Timestamp =
-            seen.get("x-acs-date").parse().map_err(|_| "InvalidTimeStamp.Format")?;
-        need((date.as_second() - NOW).abs() <= 900, "InvalidTimeStamp.Expired")?;
-        need(seen.get("x-acs-action") == "SendSms", "InvalidAction")?;
-        need(seen.get("x-acs-version") == "2017-05-25", "InvalidVersion")?;
-        need(seen.get("x-acs-signature-nonce").len() >= 16, "SignatureNonceMissing")?;
-        let signed = [
-            "host",
-            "x-acs-action",
-            "x-acs-content-sha256",
-            "x-acs-date",
-            "x-acs-signature-nonce",
-            "x-acs-version",
-        ];
-        let lines: String =
-            signed.iter().map(|name| format!("{name}:{}\n", seen.get(name))).collect();
-        let mut pairs: Vec<&str> = seen.query.split('&').collect();
-        pairs.sort_unstable();
-        let (names, hash) = (signed.join(";"), sha256(&seen.body));
-        let canonical = format!("POST\n/\n{}\n{lines}\n{names}\n{hash}", pairs.join("&"));
-        let text = format!("ACS3-HMAC-SHA256\n{}", sha256(canonical.as_bytes()));
-        let signature = hex(&hmac256(SECRET.as_bytes(), text.as_bytes()));
-        let want = format!(
-            "ACS3-HMAC-SHA256 Credential=LTAI0123,SignedHeaders={names},Signature={signature}"
-        );
-        need(seen.get("authorization") == want, "SignatureDoesNotMatch")?;
+        need(aliyun_signed(seen)? == "SendSms", "InvalidAction")?;
         let all = seen.query_fields();
-        let field = |name: &str| {
-            all.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).unwrap_or_default()
-        };
-        need(
-            ["13800000000", "13900000000"].contains(&field("PhoneNumbers")),
-            "isv.MOBILE_NUMBER_ILLEGAL",
-        )?;
+        let field = |name: &str| field(&all, name);
+        let numbers = ["13800000000", "13900000000"];
+        need(numbers.contains(&&*field("PhoneNumbers")), "isv.MOBILE_NUMBER_ILLEGAL")?;
         need(field("SignName") == "达摩", "isv.SMS_SIGNATURE_ILLEGAL")?;
         need(field("TemplateCode") == "SMS_1", "isv.SMS_TEMPLATE_ILLEGAL")?;
-        let param: Value = serde_json::from_str(field("TemplateParam"))
+        let param: Value = serde_json::from_str(&field("TemplateParam"))
             .map_err(|_| "isv.TEMPLATE_PARAMS_ILLEGAL")?;
         for name in ["alert", "where"] {
             variable(param[name].as_str().ok_or("isv.TEMPLATE_MISSING_PARAMETERS")?, 35)?;
@@ -362,38 +370,80 @@ pub fn aliyun(seen: &Seen) -> Reply {
     };
     match judge() {
         Ok(()) => Reply::json(200, json!({"Code": "OK", "Message": "OK", "BizId": "9^0"})),
-        Err(why) => {
-            let status = if why.starts_with("isv.") { 200 } else { 400 };
-            Reply::json(status, json!({"Code": why, "Message": why, "RequestId": "1"}))
-        }
+        Err(why) => aliyun_refuses(why),
     }
+}
+
+/// `QuerySendDetails`: what became of messages to one number on one of the vendor's days, where
+/// `became` has its status and code by `OutId`.
+pub fn aliyun_details(seen: &Seen, day: &str, became: &[(String, i64, &str)]) -> Reply {
+    let judge = || -> Check {
+        need(aliyun_signed(seen)? == "QuerySendDetails", "InvalidAction")?;
+        let all = seen.query_fields();
+        let field = |name: &str| field(&all, name);
+        let numbers = ["13800000000", "13900000000"];
+        need(numbers.contains(&&*field("PhoneNumber")), "isv.MOBILE_NUMBER_ILLEGAL")?;
+        need(field("SendDate") == day, "isv.INVALID_PARAMETERS")?;
+        need(field("CurrentPage").parse::<u32>().is_ok_and(|n| n > 0), "isv.INVALID_PARAMETERS")?;
+        let size = field("PageSize").parse::<u32>();
+        need(size.is_ok_and(|n| (1..=50).contains(&n)), "isv.INVALID_PARAMETERS")
+    };
+    if let Err(why) = judge() {
+        return aliyun_refuses(why);
+    }
+    let number = field(&seen.query_fields(), "PhoneNumber");
+    let details = became.iter().map(|(id, status, code)| {
+        json!({
+            "OutId": id, "SendStatus": status, "ErrCode": code, "PhoneNum": number,
+            "TemplateCode": "SMS_1", "Content": "【达摩】", "SendDate": "2023-11-15 06:13:20",
+        })
+    });
+    let details: Vec<Value> = details.collect();
+    Reply::json(
+        200,
+        json!({
+            "Code": "OK", "Message": "OK", "TotalCount": details.len().to_string(),
+            "SmsSendDetailDTOs": {"SmsSendDetailDTO": details},
+        }),
+    )
+}
+
+/// The action that is asked for, of a request as the vendor's description wants it signed.
+fn tencent_signed(seen: &Seen) -> Result<&str, &'static str> {
+    posted(seen, "application/json; charset=utf-8").map_err(|_| "InvalidParameter")?;
+    need(seen.get("x-tc-version") == "2021-01-11", "NoSuchVersion")?;
+    need(seen.get("x-tc-region") == "ap-guangzhou", "UnsupportedRegion")?;
+    let seconds: i64 = seen.get("x-tc-timestamp").parse().map_err(|_| "InvalidParameter")?;
+    need((seconds - NOW).abs() <= 300, "AuthFailure.SignatureExpire")?;
+    let date = jiff::Timestamp::from_second(seconds).unwrap().strftime("%Y-%m-%d").to_string();
+    let action = seen.get("x-tc-action");
+    let lines = format!(
+        "content-type:{}\nhost:{}\nx-tc-action:{}\n",
+        seen.get("content-type"),
+        seen.get("host"),
+        action.to_lowercase()
+    );
+    let names = "content-type;host;x-tc-action";
+    let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", sha256(&seen.body));
+    let scope = format!("{date}/sms/tc3_request");
+    let text = format!("TC3-HMAC-SHA256\n{seconds}\n{scope}\n{}", sha256(canonical.as_bytes()));
+    let key = hmac256(format!("TC3{SECRET}").as_bytes(), date.as_bytes());
+    let key = hmac256(&hmac256(&key, b"sms"), b"tc3_request");
+    let want = format!(
+        "TC3-HMAC-SHA256 Credential=AKID0123/{scope}, SignedHeaders={names}, Signature={}",
+        hex(&hmac256(&key, text.as_bytes()))
+    );
+    need(seen.get("authorization") == want, "AuthFailure.SignatureFailure")?;
+    Ok(action)
+}
+
+fn tencent_refuses(why: &str) -> Reply {
+    Reply::json(200, json!({"Response": {"Error": {"Code": why, "Message": why}}}))
 }
 
 pub fn tencent(seen: &Seen) -> Reply {
     let judge = || -> Check {
-        posted(seen, "application/json; charset=utf-8").map_err(|_| "InvalidParameter")?;
-        need(seen.get("x-tc-action") == "SendSms", "InvalidAction")?;
-        need(seen.get("x-tc-version") == "2021-01-11", "NoSuchVersion")?;
-        need(seen.get("x-tc-region") == "ap-guangzhou", "UnsupportedRegion")?;
-        let seconds: i64 = seen.get("x-tc-timestamp").parse().map_err(|_| "InvalidParameter")?;
-        need((seconds - NOW).abs() <= 300, "AuthFailure.SignatureExpire")?;
-        let date = jiff::Timestamp::from_second(seconds).unwrap().strftime("%Y-%m-%d").to_string();
-        let lines = format!(
-            "content-type:{}\nhost:{}\nx-tc-action:sendsms\n",
-            seen.get("content-type"),
-            seen.get("host")
-        );
-        let names = "content-type;host;x-tc-action";
-        let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", sha256(&seen.body));
-        let scope = format!("{date}/sms/tc3_request");
-        let text = format!("TC3-HMAC-SHA256\n{seconds}\n{scope}\n{}", sha256(canonical.as_bytes()));
-        let key = hmac256(format!("TC3{SECRET}").as_bytes(), date.as_bytes());
-        let key = hmac256(&hmac256(&key, b"sms"), b"tc3_request");
-        let want = format!(
-            "TC3-HMAC-SHA256 Credential=AKID0123/{scope}, SignedHeaders={names}, Signature={}",
-            hex(&hmac256(&key, text.as_bytes()))
-        );
-        need(seen.get("authorization") == want, "AuthFailure.SignatureFailure")?;
+        need(tencent_signed(seen)? == "SendSms", "InvalidAction")?;
         let body = seen.json();
         let known = [
             "PhoneNumberSet",
@@ -420,8 +470,36 @@ pub fn tencent(seen: &Seen) -> Reply {
                 json!({"Response": {"SendStatusSet": [{"Code": code, "SerialNo": "1"}]}}),
             )
         }
-        Err(why) => Reply::json(200, json!({"Response": {"Error": {"Code": why, "Message": why}}})),
+        Err(why) => tencent_refuses(why),
     }
+}
+
+/// `PullSmsSendStatusByPhoneNumber`: what became of messages to one number since a time, where
+/// `became` has its status and words by `SessionContext`.
+pub fn tencent_status(seen: &Seen, sent: i64, became: &[(String, &str, &str)]) -> Reply {
+    let judge = || -> Check {
+        need(tencent_signed(seen)? == "PullSmsSendStatusByPhoneNumber", "InvalidAction")?;
+        let body = seen.json();
+        let known = ["BeginTime", "EndTime", "Offset", "Limit", "PhoneNumber", "SmsSdkAppId"];
+        need(only(&body, &known), "UnknownParameter")?;
+        need(body["SmsSdkAppId"] == "1400000000", "InvalidParameter")?;
+        need(body["PhoneNumber"] == "+8613800000000", "InvalidParameter")?;
+        need(body["Offset"] == 0, "InvalidParameter")?;
+        need(body["Limit"].as_u64().is_some_and(|n| (1..=100).contains(&n)), "InvalidParameter")?;
+        let begin = body["BeginTime"].as_i64().ok_or("MissingParameter")?;
+        need(begin > NOW - 7 * 86_400 && begin <= sent, "InvalidParameterValue.BeginTime")
+    };
+    if let Err(why) = judge() {
+        return tencent_refuses(why);
+    }
+    let all = became.iter().map(|(id, status, words)| {
+        json!({
+            "SessionContext": id, "ReportStatus": status, "Description": words, "SerialNo": "1",
+            "PhoneNumber": "+8613800000000", "CountryCode": "86", "UserReceiveTime": NOW,
+        })
+    });
+    let all: Vec<Value> = all.collect();
+    Reply::json(200, json!({"Response": {"PullSmsSendStatusSet": all, "RequestId": "1"}}))
 }
 
 pub fn dingtalk(seen: &Seen) -> Reply {
