@@ -77,17 +77,24 @@ pub(crate) fn segments(text: &str) -> usize {
 /// `text` cut between characters to so many parts; what was cut ends with three dots, which unlike
 /// `…` are in every alphabet.
 pub(crate) fn fit(text: &str, segments_max: usize) -> String {
-    if segments(text) <= segments_max {
-        return text.to_owned();
+    fit_before(text, "", segments_max).unwrap_or_default()
+}
+
+/// `text`, cut as [`fit`] cuts it, and `end` after it whole; `None` if not even that has room.
+pub(crate) fn fit_before(text: &str, end: &str, segments_max: usize) -> Option<String> {
+    let whole = format!("{text}{end}");
+    if segments(&whole) <= segments_max {
+        return Some(whole);
     }
+    let dots = || "...".chars().chain(end.chars());
     let (mut length, mut kept) = (EMPTY, None);
     for (at, c) in text.char_indices() {
-        if "...".chars().fold(length, Length::with).segments() <= segments_max {
+        if dots().fold(length, Length::with).segments() <= segments_max {
             kept = Some(at);
         }
         length = length.with(c);
     }
-    kept.map(|end| format!("{}...", &text[..end])).unwrap_or_default()
+    kept.map(|at| format!("{}...{end}", &text[..at]))
 }
 
 /// The marks of a text that alone are to blame for its being UCS-2: typographic ones, which have a twin

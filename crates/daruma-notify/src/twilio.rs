@@ -8,7 +8,7 @@ use crate::config::{check_url, config, needed, needed_secret, there};
 use crate::declared::{Answers, Code, Declared, Limit, Meaning, Rate, Receipts, Says, Unit, plain};
 use crate::secret::Secret;
 use crate::sign::{base64, percent, twilio_signed};
-use crate::sms::{check_numbers, costly};
+use crate::sms::{check_numbers, costly, fit_before};
 use crate::text::line;
 use crate::words::{Template, Words};
 
@@ -227,15 +227,19 @@ impl Notifier for Twilio {
     fn request(&self, message: &Message, to: To<'_>) -> Request {
         let config = &self.config;
         let own = self.context.own("message", config.message.as_ref(), message, str::to_owned);
-        let text = own.unwrap_or_else(|| {
-            let words = Words::of(message, &self.context);
-            match words.link {
-                Some(link) => format!("{}\n{link}", words.title),
-                None => words.title,
-            }
-        });
         let parts = Limit { max: config.segments_max, ..PARTS };
-        let fit = parts.fit(&BODY.fit(&text, plain), plain);
+        let (text, fit) = if let Some(text) = own {
+            let fit = parts.fit(&BODY.fit(&text, plain), plain);
+            (text, fit)
+        } else {
+            // A link leads somewhere whole or not at all: the words before it are cut. Only one is paid
+            // for, that by which whoever reads it takes the incident on, where there is one.
+            let words = Words::of(message, &self.context);
+            let end = words.ack.or(words.link).map_or_else(String::new, |link| format!("\n{link}"));
+            let fit = fit_before(&words.title, &end, config.segments_max);
+            let text = format!("{}{end}", words.title);
+            (text, fit.unwrap_or_else(|| parts.fit(&words.title, plain)))
+        };
         if fit != text {
             let (all, max) = (parts.measure(&text), config.segments_max);
             self.context.note(&format!("cut to {max} parts of {all}, see `segments_max`"));

@@ -86,6 +86,30 @@ fn a_variable_that_nothing_fills_is_told_whether_it_stands_in_the_beginning_or_t
     assert_eq!(advice(quiet), [""; 0]);
 }
 
+/// The link by which the incident is taken on, or that of its page, is never cut: the title is.
+#[tokio::test]
+async fn a_text_message_has_one_link_and_has_it_whole() {
+    let (port, seen) = far_side(|_| Reply::json(201, serde_json::json!({ "sid": "SM1" }))).await;
+    let config = format!(
+        "twilio_configs: [{{{TWILIO}, segments_max: 2, api_url: 'http://127.0.0.1:{port}'}}]"
+    );
+    let long = message("ops/twilio[0]", &"磁盘x".repeat(100), "");
+    let (page, taken_on) =
+        ("https://daruma.example.org/incident/4", "https://daruma.example.org/ack/4.f00.signed");
+    let plain = sender(&config);
+    let linked =
+        sender(&config).with_ack_tokens(std::sync::Arc::new(|_| Some("4.f00.signed".to_owned())));
+    for (sender, link) in [(plain, page), (linked, taken_on)] {
+        assert_eq!(sender.send(&long, 1).await.outcome, daruma_model::AttemptOutcome::Accepted);
+        let body = String::from_utf8(seen.lock().unwrap().pop().unwrap().body).unwrap();
+        let fields = super::server::fields(&body);
+        let text = &fields.iter().find(|(name, _)| name == "Body").unwrap().1;
+        assert!(text.starts_with("磁盘x") && text.ends_with(&format!("...\n{link}")), "{text}");
+        assert!(text.encode_utf16().count() <= 2 * 67, "{text}");
+        assert_eq!(text.matches("https://").count(), 1, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn the_ledger_says_what_was_cut() {
     let (port, _) = far_side(|seen| {
