@@ -205,7 +205,8 @@ impl AlertRule {
         let now_holding: BTreeSet<Labels> =
             elements.iter().map(|element| element.labels.clone()).collect();
         let now_raw: BTreeSet<&Labels> = elements.iter().map(|element| &element.raw).collect();
-        self.judge_gone(at, &inputs, &now_holding, &now_raw, findings);
+        let external = context.external_labels;
+        self.judge_gone(at, &inputs, (&now_holding, &now_raw, external), findings);
         let mut refused = 0;
         for element in elements {
             refused += u64::from(!self.judge_holding(at, &inputs, element, findings));
@@ -274,17 +275,22 @@ impl AlertRule {
         &mut self,
         at: Time,
         inputs: &Inputs,
-        now_holding: &BTreeSet<Labels>,
-        now_raw: &BTreeSet<&Labels>,
+        (now_holding, now_raw, external): (&BTreeSet<Labels>, &BTreeSet<&Labels>, &Labels),
         findings: &mut Vec<Finding>,
     ) {
+        // Known by a finding from before the start alone, which had the external labels of then.
+        let by_external = |held: &Held| {
+            held.seen.is_none()
+                && !external.is_empty()
+                && now_raw.contains(&held.raw.filtered(|name| external.get(name).is_empty()))
+        };
         let mut over = Vec::new();
         for (labels, held) in &mut self.held {
             if now_holding.contains(labels) {
                 continue;
             }
             // The same result under other labels (a template changed with the value) is evidence.
-            let missing = if now_raw.contains(&held.raw) {
+            let missing = if now_raw.contains(&held.raw) || by_external(held) {
                 None
             } else {
                 inputs.missing(&held.raw, held.seen.as_ref())

@@ -42,7 +42,8 @@ pub struct Ruleset {
     pub detect: DetectConfig,
     /// The rule files that its globs found, in order.
     pub files: Vec<RuleFile>,
-    /// For templates: `{{ $externalLabels }}`.
+    /// Labels that findings carry where they have none of that name, as alerts do on their way to an
+    /// Alertmanager; series of alerts do not. For templates: `{{ $externalLabels }}`.
     pub external_labels: Labels,
     /// For templates: `{{ $externalURL }}`.
     pub external_url: String,
@@ -180,6 +181,12 @@ pub struct Detector {
     pub(crate) missed: u64,
 }
 
+/// A rule's labels as its findings carry them.
+pub(crate) fn outward(external: &Labels, labels: &Labels) -> Labels {
+    let lacking = external.iter().filter(|(name, _)| labels.get(name).is_empty());
+    lacking.fold(labels.clone(), |all, (name, value)| all.with(name, value))
+}
+
 impl Detector {
     /// Rules as configured, none of them judged yet.
     ///
@@ -198,6 +205,7 @@ impl Detector {
     /// Says that `labels` held under `rule` before the start, so that their end, or that there is
     /// no evidence of it, is told. Returns whether there is such a rule.
     pub fn restore(&mut self, now: Time, rule: &str, labels: &Labels) -> bool {
+        let labels = &self.inward(labels);
         for candidate in &mut self.rules {
             if let Body::Alert(alert) = &mut candidate.body
                 && alert.name == rule
@@ -225,14 +233,37 @@ impl Detector {
         since: Time,
         fires: bool,
     ) -> bool {
+        let inward = self.inward(labels);
         for candidate in &mut self.rules {
             if let Body::Alert(alert) = &mut candidate.body
                 && alert.name == rule
             {
-                alert.life.restore(labels.clone(), annotations.clone(), since, fires);
+                alert.life.restore(inward.clone(), annotations.clone(), since, fires);
             }
         }
         self.restore(now, rule, labels)
+    }
+
+    /// A finding's labels as its rule has them; an external label that the rule's result had by itself,
+    /// with the same value, is taken for an external one.
+    fn inward(&self, labels: &Labels) -> Labels {
+        let external = &self.external_labels;
+        if external.is_empty() {
+            return labels.clone();
+        }
+        labels.filtered(|name| {
+            let value = external.get(name);
+            value.is_empty() || labels.get(name) != value
+        })
+    }
+
+    fn turned_outward(&self, mut findings: Vec<Finding>) -> Vec<Finding> {
+        if !self.external_labels.is_empty() {
+            for finding in &mut findings {
+                finding.labels = outward(&self.external_labels, &finding.labels);
+            }
+        }
+        findings
     }
 
     /// Marks the alert rules that read what the commit brings: they are due at once, but no sooner
@@ -256,12 +287,14 @@ impl Detector {
     /// Judges log records at once. Their source is taken to be `log/` and their `path`, `unit` or
     /// `source` label; where the source is known, use [`Detector::on_logs_from`].
     pub fn on_logs(&mut self, now: Time, records: &[LogRecord]) -> Vec<Finding> {
-        self.logs.take(now, None, records)
+        let findings = self.logs.take(now, None, records);
+        self.turned_outward(findings)
     }
 
     /// Judges log records of the source with this name (as in [`SourceHealth::source`]) at once.
     pub fn on_logs_from(&mut self, now: Time, source: &str, records: &[LogRecord]) -> Vec<Finding> {
-        self.logs.take(now, Some(source), records)
+        let findings = self.logs.take(now, Some(source), records);
+        self.turned_outward(findings)
     }
 
     /// Takes in how a source is. A failing one makes what log rules said of it unknown, at the next
@@ -303,6 +336,7 @@ impl Detector {
         }
         self.end_orphans(now, &mut out.recorded);
         self.logs.tick(now, &mut out.findings);
+        out.findings = self.turned_outward(std::mem::take(&mut out.findings));
         self.on_commit(now, &out.recorded);
         out
     }

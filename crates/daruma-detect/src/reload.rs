@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use daruma_model::{Labels, Time};
 
-use crate::detector::{Detector, RuleInfo};
+use crate::detector::{Detector, RuleInfo, outward};
 use crate::rules::Body;
 
 impl Detector {
@@ -15,14 +15,20 @@ impl Detector {
     /// marker, two turns after the old rule's last.
     pub fn adopt(&mut self, old: Detector) -> Vec<(String, Labels)> {
         let mut lost = Vec::new();
+        let external = old.external_labels.clone();
+        let told = |labels: &Labels| outward(&external, labels);
         let infos: HashMap<&str, &RuleInfo> =
             self.infos.iter().map(|info| (info.rule.as_str(), info)).collect();
         let old_infos: HashMap<&str, &RuleInfo> =
             old.infos.iter().map(|info| (info.rule.as_str(), info)).collect();
         let both = |name: &str| Some((*infos.get(name)?, *old_infos.get(name)?));
         // Labels tell alerts apart: with others, an alert is another one.
+        let same_around = self.external_labels == external;
         let named = |name: &str| {
-            both(name).is_some_and(|(a, b)| (&a.alertname, &a.labels) == (&b.alertname, &b.labels))
+            let same = |(a, b): (&RuleInfo, &RuleInfo)| {
+                (&a.alertname, &a.labels) == (&b.alertname, &b.labels)
+            };
+            same_around && both(name).is_some_and(same)
         };
         let same =
             |name: &str| named(name) && both(name).is_some_and(|(a, b)| a.condition == b.condition);
@@ -47,7 +53,7 @@ impl Detector {
                         alert.held = then.held;
                     } else {
                         let labels = then.held.into_keys();
-                        lost.extend(labels.map(|labels| (then.name.clone(), labels)));
+                        lost.extend(labels.map(|labels| (then.name.clone(), told(&labels))));
                     }
                 }
                 (Body::Recording(then), Some(Body::Recording(recording)))
@@ -59,7 +65,7 @@ impl Detector {
                     orphans.extend(then.written().series().map(|series| (ends, series.clone())));
                     if let Body::Alert(then) = then {
                         let labels = then.held.into_keys();
-                        lost.extend(labels.map(|labels| (then.name.clone(), labels)));
+                        lost.extend(labels.map(|labels| (then.name.clone(), told(&labels))));
                     }
                 }
             }
@@ -70,7 +76,7 @@ impl Detector {
         for (then, same) in old.logs.alerts.into_iter().zip(same) {
             match self.logs.alerts.iter_mut().find(|alert| same && alert.name == then.name) {
                 Some(alert) => alert.adopt(then),
-                None => lost.extend(then.held().map(|labels| (then.name.clone(), labels))),
+                None => lost.extend(then.held().map(|labels| (then.name.clone(), told(&labels)))),
             }
         }
         self.logs.adopt_sources(old.logs.failing);

@@ -145,3 +145,73 @@ fn results_that_templates_make_equal_fail_the_rule_and_write_nothing() {
         assert!(evaluated.recorded.samples.is_empty() && evaluated.findings.is_empty(), "{rule}");
     }
 }
+
+/// The rules of [`DOWN`] under external labels.
+fn under(external: &[(&str, &str)]) -> Ruleset {
+    let groups = serde_saphyr::from_str(DOWN).unwrap();
+    let file = RuleFile { path: "r.yml".into(), groups };
+    let external_labels = external.iter().copied().collect();
+    Ruleset { files: vec![file], external_labels, ..Ruleset::default() }
+}
+
+/// What findings say at a second: verdict and labels.
+fn findings(world: &mut World, second: i64, samples: &[(&str, f64)]) -> Vec<String> {
+    world.commit(at(second), samples);
+    let findings = world.evaluate(at(second)).findings;
+    findings.iter().map(|found| format!("{:?} {}", found.verdict, found.labels)).collect()
+}
+
+#[test]
+fn findings_carry_external_labels_and_series_of_alerts_do_not() {
+    let mut world = World::of(under(&[("cluster", "c1"), ("team", "b")]));
+    let down = [("up{job=\"db\"}", 0.0), ("up{cluster=\"own\"}", 0.0)];
+    let found = findings(&mut world, 1, &down);
+    // What an alert has by itself stays.
+    let told = [
+        r#"Holds {alertname="Down", cluster="c1", job="db", severity="page", team="a"}"#,
+        r#"Holds {alertname="Down", cluster="own", severity="page", team="a"}"#,
+    ];
+    for want in told {
+        assert!(found.iter().any(|text| text == want), "{found:?}");
+    }
+    let series = written(&mut world, 2, 14, &down);
+    assert!(series.iter().any(|text| text.contains(r#"job="db""#)), "{series:?}");
+    assert!(!series.iter().any(|text| text.contains("c1")), "{series:?}");
+    let found = findings(&mut world, 15, &[("up{job=\"db\"}", 1.0), down[1]]);
+    assert_eq!(found, [told[0].replace("Holds", "Clear")]);
+}
+
+/// What is over ends under the name by which it was told, after a restart and under other external labels.
+#[test]
+fn what_was_told_under_external_labels_ends_under_them() {
+    let told = |cluster: &str| {
+        series(&format!(
+            r#"{{alertname="Down", cluster="{cluster}", job="db", severity="page", team="a"}}"#
+        ))
+    };
+    for before in ["c1", "c0"] {
+        let mut world = World::of(under(&[("cluster", "c1")]));
+        let labels = told(before);
+        let texts = (&labels, &Labels::default());
+        assert!(world.detector.restore_alert(at(0), "g/Down", texts, at(-60), true));
+        // Down still: the same alert, or under other external labels another one in its place.
+        let found = findings(&mut world, 1, &[("up{job=\"db\"}", 0.0)]);
+        assert!(found.contains(&format!("Holds {}", told("c1"))), "{found:?}");
+        let over = found.contains(&format!("Clear {}", told("c0")));
+        assert_eq!(over, before == "c0", "{found:?}");
+        let up = [("up{job=\"db\"}", 1.0)];
+        let found: Vec<_> = (2..=21).flat_map(|second| findings(&mut world, second, &up)).collect();
+        assert_eq!(found, [format!("Clear {}", told("c1"))]);
+    }
+
+    let mut world = World::of(under(&[("cluster", "c0")]));
+    findings(&mut world, 1, &[("up{job=\"db\"}", 0.0)]);
+    let new = Detector::new(&under(&[("cluster", "c1")])).unwrap();
+    let old = std::mem::replace(&mut world.detector, new);
+    let lost = world.detector.adopt(old);
+    assert_eq!(lost, [("g/Down".to_owned(), told("c0"))]);
+    world.detector.restore(at(2), "g/Down", &told("c0"));
+    let found = findings(&mut world, 3, &[("up{job=\"db\"}", 0.0)]);
+    assert!(found.contains(&format!("Holds {}", told("c1"))), "{found:?}");
+    assert!(found.contains(&format!("Clear {}", told("c0"))), "{found:?}");
+}

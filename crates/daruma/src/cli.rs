@@ -44,6 +44,9 @@ pub struct Places {
     /// Where to listen, instead of `server.listen`
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
+    /// Where people find the pages, for links in messages, instead of `notify.external_url`
+    #[arg(long, alias = "web.external-url", value_name = "URL")]
+    pub external_url: Option<crate::config::ExternalUrl>,
     /// A prometheus.yml whose scrape_configs and rule_files are taken over
     #[arg(long, value_name = "FILE")]
     pub prometheus_config: Option<PathBuf>,

@@ -10,7 +10,7 @@ use daruma_alert::{
     RulePolicy,
 };
 use daruma_detect::{DetectConfig, Detector, NameScheme, RuleFile, RuleGroups, Ruleset};
-use daruma_model::{Level, Span};
+use daruma_model::{Labels, Level, Span};
 use daruma_notify::ReceiverConfig;
 use daruma_recover::Registry;
 use serde::Deserialize;
@@ -59,7 +59,7 @@ struct NotifySection {
     /// When everybody else hears that a receiver cannot be reached.
     unreached_after: Span,
     /// Where people find the pages, for links in messages.
-    external_url: String,
+    external_url: ExternalUrl,
     /// Files of templates that receivers may ask for, as globs; relative to this file.
     templates: Vec<String>,
     /// An alertmanager.yml, relative to this file, whose routes, receivers and intervals are taken over.
@@ -82,13 +82,44 @@ impl Default for NotifySection {
             escalations: Vec::new(),
             flapping: Flapping::default(),
             unreached_after: NotifyPolicy::default().unreached_after,
-            external_url: String::new(),
+            external_url: ExternalUrl::default(),
             templates: Vec::new(),
             alertmanager_config: None,
             route: None,
             inhibit_rules: None,
             time_intervals: None,
         }
+    }
+}
+
+/// Where people find the pages; empty if nobody said so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ExternalUrl(String);
+
+impl TryFrom<String> for ExternalUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<ExternalUrl, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for ExternalUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ExternalUrl, String> {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let host = rest.and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default();
+        let plain =
+            text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>?#@".contains(&byte));
+        if text.is_empty() || !host.is_empty() && plain {
+            return Ok(ExternalUrl(text.to_owned()));
+        }
+        let found: String = text.chars().take(60).collect();
+        Err(format!(
+            "`{found}` is no address of pages; write one such as https://daruma.example.org"
+        ))
     }
 }
 
@@ -238,6 +269,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let mut file: File = parse(&path, &text).map_err(|error| vec![error])?;
     let defaults: File = parse(Path::new("(defaults)"), DEFAULTS).map_err(|error| vec![error])?;
     let mut warnings = Vec::new();
+    let external_url = places.external_url.as_ref().unwrap_or(&file.notify.external_url).0.clone();
 
     let mut collect = file.collect.or(defaults.collect).unwrap_or_default();
     let detect = file.detect.or(defaults.detect).unwrap_or_default();
@@ -247,6 +279,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let mut evaluation_interval = detect.evaluation_interval;
     let mut rule_query_offset = detect.rule_query_offset;
     let mut names = NameScheme::default();
+    let mut external_labels = Labels::default();
     if let Some(prometheus) = &places.prometheus_config {
         let text = read(prometheus).map_err(|error| vec![error])?;
         let taken: crate::prometheus::Config =
@@ -256,6 +289,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
         evaluation_interval = taken.evaluation_interval();
         rule_query_offset = taken.rule_query_offset();
         names = taken.names();
+        external_labels = taken.external_labels(|name| std::env::var(name).ok());
         collect.scrape.extend(taken.scrapes(&mut warnings));
     }
     let detect = DetectConfig { evaluation_interval, rule_query_offset, ..detect };
@@ -291,12 +325,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     if !errors.is_empty() {
         return Err(errors);
     }
-    let ruleset = Ruleset {
-        detect,
-        files,
-        external_labels: daruma_model::Labels::default(),
-        external_url: file.notify.external_url.clone(),
-    };
+    let ruleset = Ruleset { detect, files, external_labels, external_url: external_url.clone() };
     let detector = Detector::new(&ruleset).map_err(|error| one(error.to_string()))?;
 
     let rules: BTreeMap<String, RulePolicy> = detector
@@ -394,13 +423,13 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let sender = daruma_notify::Sender::new(configured, std::sync::Arc::clone(clock))
         .map_err(|error| one(error.to_string()))?
         .with_templates(templates)
-        .with_external_url(&file.notify.external_url);
+        .with_external_url(&external_url);
     let mut server = file.server;
     if let Some(listen) = places.listen {
         server.listen = listen;
     }
     // Links in messages lead here.
-    let url = file.notify.external_url.split_once("://").map_or("", |(_, rest)| rest);
+    let url = external_url.split_once("://").map_or("", |(_, rest)| rest);
     let host = url.split(['/', '?', '#']).next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
     if !host.is_empty() && !server.hosts.iter().any(|known| known == host) {
@@ -592,6 +621,27 @@ mod tests {
         assert_eq!(config("shop"), Ok(()));
         let said = config("web").unwrap_err();
         assert!(said.contains("two sources are called `probe/web`"), "{said}");
+    }
+
+    #[test]
+    fn an_external_url_is_one_that_links_can_begin_with() {
+        for good in
+            ["", "https://daruma.example.org", "http://[::1]:7878/", "http://host:7878/below"]
+        {
+            assert!(good.parse::<ExternalUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "nonsense",
+            "https://",
+            "ftp://host",
+            "//host",
+            "http://a b",
+            "http://u@h",
+            "http://h/?q",
+        ] {
+            let said = bad.parse::<ExternalUrl>().unwrap_err();
+            assert!(said.contains(bad) && said.contains("write one such as"), "{said}");
+        }
     }
 
     #[test]

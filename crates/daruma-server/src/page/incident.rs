@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use daruma_alert::{
     AlertState, Entry, EntryKind, Incident, IncidentView, Outgoing, RecoveryView, Role, Witness,
 };
-use daruma_model::{Evidence, Labels, Span, Time, Verdict};
+use daruma_model::{Evidence, Labels, MessageStatus, Span, Time, Verdict};
 use hyper::StatusCode;
 use maud::{Markup, html};
 
@@ -55,11 +55,12 @@ pub(crate) async fn incident(site: &Site, caller: &Caller, id: u64, query: &str)
                 (acts::row(Place { caller, back: &path, key: &format!("i{id}") }, &offered(view)))
                 (silence(view, caller))
             }
+            @if view.members.is_empty() { (posted(now, &view.messages)) }
             (charts(site, view, now).await)
             (timeline(incident))
             @for recovery in &view.recoveries { (recovery_section(now, recovery)) }
             (told_whom(now, &view.messages))
-            (why(view))
+            @if !view.members.is_empty() { (why(view)) }
         }
     };
     let state = match (incident.resolved, incident.healed) {
@@ -403,6 +404,42 @@ fn told_whom(now: Time, messages: &[Outgoing]) -> Markup {
     }
 }
 
+/// Alerts that somebody else judges, as they were told last.
+fn posted(now: Time, messages: &[Outgoing]) -> Markup {
+    let newest = messages.iter().max_by_key(|out| out.message.id).map(|out| &out.message);
+    let Some(message) = newest.filter(|message| !message.alerts.is_empty()) else {
+        return html! {};
+    };
+    // By what alerts of one name differ.
+    let differs = |name: &str, value: &str| {
+        name != "alertname" && message.alerts.iter().any(|alert| alert.labels.get(name) != value)
+    };
+    html! {
+        section aria-labelledby="alerts-title" {
+            h2 #alerts-title { "Alerts, as they were told" }
+            @for (i, alert) in message.alerts.iter().take(ROWS_MAX).enumerate() {
+                @let level = words::level(message.level);
+                details.why id={ "alert-" (i) } open[i == 0] {
+                    summary {
+                        @if alert.status == MessageStatus::Firing { (level) } @else { (words::shape("healed", "over")) }
+                        " " (words::foreign(alert.labels.get("alertname"), 160))
+                        @for (name, value) in alert.labels.iter().filter(|(name, value)| differs(name, value)).take(3) {
+                            " · " (words::foreign(name, 40)) "=" (words::foreign(value, 80))
+                        }
+                        " · began " (words::when(now, alert.starts_at))
+                    }
+                    p.labels { @for (name, value) in alert.labels.iter().take(40) { code.label { (words::foreign(name, 80)) "=" (words::foreign(value, 160)) } " " } }
+                    dl.facts { @for (name, value) in alert.annotations.iter().take(40) {
+                        div { dt { (words::foreign(name, 80)) } dd { (words::link_or_text(value, 1000)) } }
+                    } }
+                    @if !alert.generator_url.is_empty() { p.meta { "from " (words::link_or_text(&alert.generator_url, 1000)) } }
+                }
+            }
+            @if message.left_out > 0 { p.meta { "and " (message.left_out) " more" } }
+        }
+    }
+}
+
 fn why(view: &IncidentView) -> Markup {
     let mut by_state: BTreeMap<&str, usize> = BTreeMap::new();
     for member in &view.members {
@@ -430,5 +467,58 @@ fn state_word(state: AlertState) -> &'static str {
         AlertState::Pending => "pending",
         AlertState::Firing => "firing",
         AlertState::Resolved => "over",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daruma_alert::Delivery;
+    use daruma_model::{Level, Message, MessageAlert};
+
+    use super::*;
+
+    fn told(id: u64, alerts: Vec<MessageAlert>) -> Outgoing {
+        let message = Message::test(id, "ops/webhook[0]", MessageStatus::Firing, Time(0));
+        Outgoing {
+            message: Message { level: Level::Critical, alerts, left_out: 7, ..message },
+            delivery: Delivery::Accepted,
+            tries: 1,
+            next_at: Time(0),
+            attempts: std::collections::VecDeque::new(),
+            first: 0,
+            unreached: None,
+            receipts: Vec::new(),
+        }
+    }
+
+    fn alert(instance: &str, status: MessageStatus) -> MessageAlert {
+        MessageAlert {
+            labels: Labels::from([("alertname", "Full"), ("instance", instance), ("team", "db")]),
+            annotations: Labels::from([
+                ("runbook_url", "https://wiki.example.org/full?a=1&b=2"),
+                ("summary", "<script>alert(1)</script>"),
+                ("trap", "javascript:alert(1)"),
+            ]),
+            status,
+            starts_at: Time(0),
+            ends_at: None,
+            generator_url: "data:text/html,x".to_owned(),
+        }
+    }
+
+    #[test]
+    fn posted_alerts_stand_as_they_were_told_last_with_what_tells_them_apart() {
+        let both = vec![alert("a:1", MessageStatus::Firing), alert("b:2", MessageStatus::Resolved)];
+        let messages = [told(2, both), told(1, vec![alert("earlier", MessageStatus::Firing)])];
+        let page = posted(Time(90_000), &messages).into_string();
+        assert!(!page.contains("earlier") && page.contains("and 7 more"), "{page}");
+        let summaries: Vec<&str> = page.split("<summary>").skip(1).collect();
+        assert!(summaries[0].contains("instance</bdi>=<bdi>a:1"), "{page}");
+        let summary = summaries[1].split("</summary>").next().unwrap_or_default();
+        assert!(summary.contains("over") && !summary.contains("team"), "{page}");
+        assert!(page.contains(r#"href="https://wiki.example.org/full?a=1&amp;b=2""#), "{page}");
+        assert_eq!(page.matches("<a href=").count(), 2, "{page}");
+        assert!(!page.contains("<script>"), "{page}");
+        assert_eq!(posted(Time(0), &[]).into_string(), "");
     }
 }

@@ -189,6 +189,17 @@ pub(crate) fn foreign(text: &str, most: usize) -> Markup {
     html! { bdi { (clean(text, most)) } }
 }
 
+/// As [`foreign`]; a link if the whole text is the address of a page, and nothing is cut.
+pub(crate) fn link_or_text(text: &str, most: usize) -> Markup {
+    let shown = clean(text, most);
+    let leads = ["https://", "http://"].iter().any(|start| text.starts_with(start));
+    if leads && shown == text && !text.contains(char::is_whitespace) {
+        html! { a href=(text) rel="noreferrer noopener" { (foreign(text, most)) } }
+    } else {
+        foreign(text, most)
+    }
+}
+
 fn is_deceptive(c: char) -> bool {
     let directs = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     directs || c.is_control() && !matches!(c, '\n' | '\t')
@@ -196,6 +207,25 @@ fn is_deceptive(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn only_the_address_of_a_page_is_a_link() {
+        let link = |text: &str| super::link_or_text(text, 100).into_string().contains("href");
+        assert!(link("https://wiki.example.org/runbook?a=b&c=d#e"));
+        for text in [
+            "javascript:alert(1)",
+            "see https://example.org",
+            "https://example.org and more",
+            "data:text/html,x",
+            "//example.org",
+            "https://example.org/\u{202e}gro",
+            &format!("https://example.org/{}", "x".repeat(100)),
+        ] {
+            assert!(!link(text), "{text}");
+        }
+        let quoted = super::link_or_text("https://example.org/\"onclick=\"x", 100).into_string();
+        assert!(!quoted.contains("\"onclick"), "{quoted}");
+    }
+
     use super::*;
     use proptest::prelude::*;
 
