@@ -4,6 +4,8 @@
 //! deadlines go on from there. A mute puts a step off. The end of the incident ends the climb, and
 //! everybody who was told on the way hears of it.
 
+use std::collections::BTreeSet;
+
 use daruma_model::{Labels, Level, MessageAlert, MessageStatus, Span, Time};
 
 use crate::core::Cx;
@@ -96,14 +98,14 @@ impl Cx<'_> {
         let (level, waited) = (incident.level, now.since(incident.opened));
         let title = match climb.step {
             0 => incident.title.clone(),
-            _ => format!("nobody looks after it for {waited}: {}", incident.title),
+            _ => format!("nobody looks after it for {}: {}", waited.roughly(), incident.title),
         };
         let title: String = title.chars().take(200).collect();
         let number = climb.step + 1;
         incident.say(
             now,
             EntryKind::Escalated,
-            format!("{}, step {number}: {} are told", chain.name, step.to.join(", ")),
+            format!("{}, step {number}: to {}", chain.name, step.to.join(", ")),
         );
         let at = match chain.steps.get(number) {
             Some(next) => (climb.since + next.after).max(now),
@@ -147,9 +149,12 @@ impl Cx<'_> {
 
     fn has_heard(&self, id: u64, receiver: &ReceiverPolicy) -> bool {
         let Some(incident) = self.state.incidents.get(&id) else { return false };
-        let group = incident.posted.as_ref().and_then(|key| self.state.dispatch.told.get(key));
-        incident.told.contains_key(&receiver.name)
-            || group.is_some_and(|told| receiver.channels.iter().any(|(c, _)| told.contains_key(c)))
+        let dispatch = &self.state.dispatch;
+        let groups = dispatch.groups.values().filter(|group| group.incident == Some(id));
+        let keys = groups.map(|group| &group.key).chain(&incident.posted);
+        let told = keys.filter_map(|key| dispatch.told.get(key)).collect::<Vec<_>>();
+        let heard = |(channel, _): &(String, bool)| told.iter().any(|t| t.contains_key(channel));
+        incident.told.contains_key(&receiver.name) || receiver.channels.iter().any(heard)
     }
 
     fn put_off(&mut self, id: u64, until: Time) {
@@ -180,9 +185,12 @@ impl Cx<'_> {
             .filter(|alert| alert.state == AlertState::Firing)
             .map(|alert| (alert.key.clone(), crate::notices::message_alert(alert)));
         let groups = self.state.dispatch.groups.values();
-        let group = groups.filter(|group| group.incident == Some(id)).take(1);
-        let posted = group
-            .flat_map(|group| &group.members)
+        let groups = groups.filter(|group| group.incident == Some(id));
+        // Several groups may tell of one alert.
+        let members: BTreeSet<u64> =
+            groups.flat_map(|group| group.members.iter().copied()).collect();
+        let posted = members
+            .iter()
             .filter_map(|fingerprint| self.state.dispatch.alerts.get(fingerprint))
             .filter(|alert| !alert.is_over(self.now))
             .filter(|alert| {

@@ -153,13 +153,19 @@ impl Cx<'_> {
         };
         let level = |labels: &Labels| notify.level(labels);
         // Nobody is reminded of what somebody looks after.
-        let acked: BTreeSet<&str> = self
-            .index
-            .open
-            .iter()
-            .filter_map(|id| state.incidents.get(id))
-            .filter(|incident| incident.acked.is_some())
-            .filter_map(|incident| incident.posted.as_deref())
+        let is_acked =
+            |id: &&u64| state.incidents.get(id).is_some_and(|incident| incident.acked.is_some());
+        let acked: BTreeSet<u64> = self.index.open.iter().filter(is_acked).copied().collect();
+        let groups = dispatch.groups.values().filter(|_| !acked.is_empty());
+        let acked: BTreeSet<String> = groups
+            .filter(|group| {
+                let firing = group.members.iter().filter_map(|id| dispatch.alerts.get(id));
+                let firing = firing.filter(|alert| !alert.is_over(now));
+                let own = group.incident.filter(|id| self.index.open.contains(id));
+                let incident = own.or_else(|| self.shared(&dispatch, firing.map(|it| &**it)));
+                incident.is_some_and(|id| acked.contains(&id))
+            })
+            .map(|group| group.key.clone())
             .collect();
         let waiting = &self.index.waiting;
         let waits = |key: &str, channel: &str| acked.contains(key) || waiting.waits(key, channel);
@@ -263,8 +269,23 @@ impl Cx<'_> {
         }
     }
 
-    /// The incident by which people handle what a group tells: that of our own alert, if one is told of,
-    /// else the group's own, which is made with its first message.
+    /// The open incident of another group that tells of one of these alerts: several routes may want
+    /// to hear of it (`continue`), and still one person handles it once.
+    fn shared<'a>(
+        &self,
+        dispatch: &Dispatch,
+        firing: impl Iterator<Item = &'a Posted>,
+    ) -> Option<u64> {
+        let groups = firing.flat_map(|alert| alert.groups.iter());
+        let incidents = groups.filter_map(|group| dispatch.groups.get(group)?.incident);
+        incidents
+            .filter(|id| self.index.open.contains(id))
+            .filter(|id| self.state.incidents.get(id).is_some_and(|it| it.posted.is_some()))
+            .min()
+    }
+
+    /// The incident by which people handle what a group tells: that of our own alert, if one is told of;
+    /// else the group's own, which is made with its first message, unless another group's has the alert.
     fn incident_of(&mut self, telling: &Telling) -> u64 {
         let now = self.now;
         let own = telling.alerts.iter().find_map(|told| {
@@ -276,7 +297,17 @@ impl Cx<'_> {
         }
         let open = |id: &u64| self.state.incidents.get(id).is_some_and(|i| i.resolved.is_none());
         let known = self.state.dispatch.groups.get(&telling.group).and_then(|g| g.incident);
-        if let Some(id) = known.or(telling.incident).filter(|id| open(id)) {
+        let known = known.or(telling.incident).filter(|id| open(id));
+        let shared = || {
+            let dispatch = &self.state.dispatch;
+            let told = telling.alerts.iter().filter(|it| it.status == MessageStatus::Firing);
+            let told = told.filter_map(|it| dispatch.alerts.get(&it.labels.fingerprint()));
+            self.shared(dispatch, told.map(|alert| &**alert))
+        };
+        if let Some(id) = known.or_else(shared) {
+            if let Some(group) = self.state.dispatch.groups.get_mut(&telling.group) {
+                group.incident = Some(id);
+            }
             let mut level = telling.level;
             if let Some(incident) = self.state.incidents.get_mut(&id) {
                 incident.level = incident.level.max(telling.level);

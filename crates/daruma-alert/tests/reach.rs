@@ -265,6 +265,46 @@ fn what_others_post_climbs_too_and_an_ack_stops_the_repeats() {
     );
 }
 
+/// Two routes hear of one alert, each in a group of its own: one incident, one chain, one ack.
+#[test]
+fn what_several_routes_hear_of_is_one_incident() {
+    let several = |policy: &mut Policy| {
+        routed(policy);
+        let Some(routing) = &mut policy.notify.routing else { return };
+        let root = routing.nodes[0].clone();
+        let error: Matchers = r#"severity="critical""#.parse().unwrap();
+        let child = |receiver: &str, labels: &[&str], key: &str| Node {
+            receiver: receiver.into(),
+            matchers: error.clone(),
+            group_by: GroupBy::Labels(labels.iter().map(|name| (*name).to_owned()).collect()),
+            continues: true,
+            key: key.into(),
+            ..root.clone()
+        };
+        let pager = child("ops", &["alertname"], "{}/pager");
+        let chat = child("lead", &["alertname", "severity"], "{}/chat");
+        routing.nodes.extend([pager, chat]);
+        routing.nodes[0].children = vec![1, 2];
+    };
+    let mut night = Night::with(CHAIN, several);
+    night.posts(0.0, "Web", "critical", None);
+    night.told(9.0 * M, &["0 ops Web", "0 lead Web"]);
+    let open = |night: &Night| {
+        let all: Vec<bool> =
+            night.core.state().incidents.values().map(|it| it.resolved.is_none()).collect();
+        all
+    };
+    assert_eq!(open(&night), [true]);
+    night.ack(9.0 * M, 120);
+    night.posts(60.0 * M, "Web", "critical", None);
+    night.go(60.0 * M);
+    assert_eq!(night.sent.len(), 2, "an ack stops the repeats of both: {:?}", night.sent);
+    night.posts(61.0 * M, "Web", "critical", Some(61.0 * M));
+    night.told(300.0 * M, &["0 ops Web", "0 lead Web", "61 ops -over: Web", "61 lead -over: Web"]);
+    assert_eq!(open(&night), [false]);
+    assert_eq!(night.core.state().resolved_total, 1);
+}
+
 const HOURS: &str = r"
 group_wait: 0s
 routes: []

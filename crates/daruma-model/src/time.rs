@@ -78,6 +78,18 @@ impl Span {
         self.0 as f64 / 1000.0
     }
 
+    /// As people say it: whole seconds from a second on, whole minutes from an hour on; cut, not
+    /// rounded up.
+    #[must_use]
+    pub fn roughly(self) -> Span {
+        let unit = match self.0.unsigned_abs() {
+            0..1000 => 1,
+            1000..3_600_000 => 1000,
+            _ => 60_000,
+        };
+        Span(self.0 / unit * unit)
+    }
+
     /// The same length for timers of the standard library; negative spans become zero.
     #[must_use]
     pub fn to_std(self) -> std::time::Duration {

@@ -199,6 +199,7 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
         Endpoint::Incidents => api::incidents(site),
         Endpoint::IncidentJson(id) => api::incident(site, id),
         Endpoint::Alerts => api::alerts(site),
+        Endpoint::NotifyJson => api::notify(site).await,
         Endpoint::Why => api::why(site, query),
         Endpoint::Series => api::series(site, query).await,
         Endpoint::Journal => api::journal(site, query).await,
@@ -228,6 +229,10 @@ async fn handle(site: &Arc<Site>, request: Request<Incoming>) -> Answer {
                 Ok(body) => prom::ask(site, &path, query, &body, &parts.headers).await,
                 Err((status, why)) => answer::refused(status, &why),
             }
+        }
+        Endpoint::Am(path) if path.has_body() && !am::is_json(&parts.headers) => {
+            let why = "only application/json is read here; set the header Content-Type";
+            answer::json(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why)
         }
         Endpoint::Am(path) => {
             let body = match path.has_body() {

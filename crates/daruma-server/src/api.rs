@@ -44,6 +44,14 @@ pub(crate) fn alerts(site: &Site) -> Answer {
     answer::json(StatusCode::OK, &site.shared.view.borrow().alerts)
 }
 
+/// `GET /api/notify`: whom to tell and how it climbs, as it is in force; no secret is in it.
+pub(crate) async fn notify(site: &Site) -> Answer {
+    match crate::am::listing(site).await {
+        Ok(listing) => answer::json(StatusCode::OK, &listing.policy()),
+        Err(answer) => answer,
+    }
+}
+
 /// One alert's trace.
 #[derive(Serialize)]
 struct Why<'a> {

@@ -23,6 +23,7 @@ pub(crate) enum Endpoint {
     Incidents,
     IncidentJson(u64),
     Alerts,
+    NotifyJson,
     Why,
     Series,
     Journal,
@@ -110,6 +111,7 @@ impl Endpoint {
                 ["api", "incidents"] => Some(Endpoint::Incidents),
                 ["api", "incidents", id] => number(id).map(Endpoint::IncidentJson),
                 ["api", "alerts"] => Some(Endpoint::Alerts),
+                ["api", "notify"] => Some(Endpoint::NotifyJson),
                 ["api", "why"] => Some(Endpoint::Why),
                 ["api", "series"] => Some(Endpoint::Series),
                 ["api", "journal"] => Some(Endpoint::Journal),
@@ -153,6 +155,7 @@ impl Endpoint {
             | Endpoint::Incidents
             | Endpoint::IncidentJson(_)
             | Endpoint::Alerts
+            | Endpoint::NotifyJson
             | Endpoint::Why
             | Endpoint::Series
             | Endpoint::Journal
@@ -217,6 +220,7 @@ mod tests {
             ("GET", "/api/incidents", Demand::Read),
             ("GET", "/api/incidents/7", Demand::Read),
             ("GET", "/api/alerts", Demand::Read),
+            ("GET", "/api/notify", Demand::Read),
             ("GET", "/api/why", Demand::Read),
             ("GET", "/api/series", Demand::Read),
             ("GET", "/api/journal", Demand::Read),
@@ -262,7 +266,7 @@ mod tests {
             }
         }
         kinds.dedup();
-        assert_eq!(kinds.len(), 32, "each kind of endpoint stands in the table");
+        assert_eq!(kinds.len(), 33, "each kind of endpoint stands in the table");
         for (method, path) in [
             ("GET", ""),
             ("GET", "//"),

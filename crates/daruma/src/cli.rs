@@ -177,8 +177,8 @@ enum SilenceVerb {
     Ls,
     /// End one
     End {
-        /// Its number
-        id: u64,
+        /// Its number, or its id as Alertmanager's API has it
+        id: String,
     },
 }
 
@@ -319,11 +319,19 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
                 tell(Command::Abort { incident: id }).await?,
                 &format!("no recovery runs in incident {id} any more"),
             ),
-            Verb::Why { what } => why(style, &view().await?, &what),
+            Verb::Why { what } => {
+                let view = view().await?;
+                match crate::why::posted(&client, &view, &what, style).await? {
+                    Some(code) => Ok(code),
+                    None => why(style, &view, &what),
+                }
+            }
             Verb::Silence(SilenceVerb::Add { matchers, ttl, comment }) => {
                 let matchers = Matchers(matchers);
                 let text = format!("{matchers} is silenced for {ttl}");
-                said(tell(Command::Silence { matchers, ttl, comment }).await?, &text)
+                let answer = tell(Command::Silence { matchers, ttl, comment }).await?;
+                let number = answer["id"].as_u64().map_or_else(String::new, |id| format!("#{id} "));
+                said(answer, &format!("{number}{text}"))
             }
             Verb::Silence(SilenceVerb::Ls) => {
                 let view = view().await?;
@@ -331,7 +339,7 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
                     if style.json {
                         print::object(silence);
                     } else {
-                        let rest = silence.until.since(view.now);
+                        let rest = silence.until.since(view.now).roughly();
                         print::line(&format!(
                             "#{} {} by {}, {rest} left: {}",
                             silence.id,
@@ -344,7 +352,11 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
                 Ok(if view.silences.is_empty() { NOTHING } else { SOMETHING })
             }
             Verb::Silence(SilenceVerb::End { id }) => {
-                said(tell(Command::Unsilence { id }).await?, &format!("silence {id} is over"))
+                let command = match id.trim_start_matches('#').parse() {
+                    Ok(id) => Command::Unsilence { id },
+                    Err(_) => Command::EndSilence { uuid: id.clone() },
+                };
+                said(tell(command).await?, &format!("silence {} is over", print::clean(&id)))
             }
             Verb::Hold(HoldVerb { sub: Some(HoldSub::Ls), .. }) => {
                 let view = view().await?;
@@ -352,7 +364,7 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
                     if style.json {
                         print::object(hold);
                     } else {
-                        let rest = hold.until.since(view.now);
+                        let rest = hold.until.since(view.now).roughly();
                         print::line(&format!(
                             "#{} {} by {}, {rest} left: {}",
                             hold.id,
@@ -459,7 +471,7 @@ fn status(style: Style, view: &View) -> u8 {
             print::line(&style.paint("32", &well));
         }
         print::line(&format!(
-            "{} incidents so far, {} of them healed",
+            "{} incidents ended so far, {} of them healed",
             view.resolved_total, view.healed_total
         ));
     }
@@ -533,7 +545,9 @@ fn why(style: Style, view: &View, what: &str) -> Result<u8, String> {
                 "the rule is loaded, and it does not hold: there is nothing to do or to tell"
             }
             (false, true) => "no alert with such labels is pending, firing or lately resolved",
-            (false, false) => "no rule of this name is loaded; `daruma check` lists what is",
+            (false, false) => {
+                "no rule of this name is loaded, and nobody has posted an alert of this name that is active"
+            }
         };
         if style.json {
             print::object(&serde_json::json!({ "why": [text] }))

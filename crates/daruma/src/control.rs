@@ -368,7 +368,7 @@ fn refuse(input: &mut Input, why: &str) {
 /// What a command's sender is told: the id of what it made, or that what it named is not there.
 fn answer(core: &Core, event: &Event) -> Result<serde_json::Value, String> {
     use daruma_alert::Command::{
-        Abort, Ack, AckByLink, EndSilence, Hold, PutSilence, SendTest, Silence,
+        Abort, Ack, AckByLink, EndSilence, Hold, PutSilence, SendTest, Silence, Unsilence,
     };
     let Event::Commanded { command, .. } = event else { return Ok(serde_json::Value::Null) };
     let id = match command {
@@ -382,6 +382,10 @@ fn answer(core: &Core, event: &Event) -> Result<serde_json::Value, String> {
                 "uuid": made.as_ref().map(|(_, uuid)| uuid),
             }));
         }
+        Unsilence { id } => match core.state().ended_silences.contains_key(id) {
+            true => Some(*id),
+            false => return Err(format!("there is no silence {id}")),
+        },
         EndSilence { uuid } => {
             let ended = |silence: &daruma_alert::Silence| silence.uuid == *uuid;
             return match core.state().ended_silences.values().find(|silence| ended(silence)) {

@@ -27,6 +27,7 @@ mod send_test;
 mod signals;
 mod templates;
 mod testing;
+mod why;
 
 fn main() -> std::process::ExitCode {
     cli::main()

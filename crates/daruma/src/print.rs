@@ -90,13 +90,7 @@ pub fn clock(at: Time) -> String {
 /// How long ago, in the largest two units.
 #[must_use]
 pub fn ago(now: Time, at: Time) -> String {
-    let span = now.since(at);
-    let rounded = match span.0 {
-        0..10_000 => daruma_model::Span(span.0),
-        10_000..3_600_000 => daruma_model::Span(span.0 / 1000 * 1000),
-        _ => daruma_model::Span(span.0 / 60_000 * 60_000),
-    };
-    format!("{rounded} ago")
+    format!("{} ago", now.since(at).roughly())
 }
 
 /// The mark of a timeline entry; the same as on the page.

@@ -2,12 +2,13 @@
 //! which group, and whether that branch is silent just now. Decides nothing: it asks the same tree as the
 //! core.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 use daruma_alert::routing::{GroupBy, Node, Routing};
-use daruma_alert::{NotifyPolicy, View};
-use daruma_model::{Labels, MatchOp, Matcher, Time};
+use daruma_alert::{Escalation, NotifyPolicy, View};
+use daruma_model::{Labels, MatchOp, Matcher, Span, Time};
 use serde_json::json;
 
 use crate::cli::{NOTHING, Places, SOMETHING};
@@ -19,7 +20,7 @@ use crate::print::{self, Style};
 pub enum RouteVerb {
     /// Who is told of an alert: daruma route test severity=page service=web
     Test {
-        /// The configuration
+        /// The configuration; without one, that of the running daruma
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// An alertmanager.yml
@@ -49,13 +50,19 @@ pub enum RouteVerb {
 pub fn main(verb: RouteVerb, client: &Client, style: Style) -> Result<u8, String> {
     let RouteVerb::Test { config, alertmanager_config, labels, tree, verify, incident, data } =
         verb;
-    let places = Places { config, alertmanager_config, ..Places::default() };
     let clock = crate::clock::system(Time::MIN);
-    let loaded = crate::config::load(&places, &clock).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    })?;
-    let notify = &loaded.policy.notify;
+    let notify = &if config.is_none() && alertmanager_config.is_none() {
+        running::<NotifyPolicy>(client, "/api/notify").map_err(|why| {
+            format!("{why}; `--config` and `--alertmanager-config` name a file instead")
+        })?
+    } else {
+        let places = Places { config, alertmanager_config, ..Places::default() };
+        let loaded = crate::config::load(&places, &clock).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            lines.join("\n")
+        })?;
+        loaded.policy.notify
+    };
     let now = clock();
     let asked = match incident {
         Some(id) => members(id, data.as_deref(), client)?,
@@ -67,6 +74,7 @@ pub fn main(verb: RouteVerb, client: &Client, style: Style) -> Result<u8, String
         if style.json {
             print::object(&json!({
                 "labels": labels, "receivers": said.receivers, "routes": said.routes,
+                "escalation": said.chain,
             }));
         } else {
             if incident.is_some() {
@@ -140,18 +148,27 @@ fn members(
 ) -> Result<Vec<Labels>, String> {
     let view: View = match data {
         Some(folder) => crate::offline::view(folder)?,
-        None => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| error.to_string())?;
-            runtime.block_on(client.get("/api/view")).map_err(|error| error.to_string())?
-        }
+        None => running(client, "/api/view")?,
     };
     let found = view.incidents.iter().find(|one| one.incident.id == id).ok_or_else(|| {
         format!("there is no incident {id}; `daruma incident ls --all` lists them")
     })?;
-    Ok(found.members.iter().map(|member| member.alert.finding.labels.clone()).collect())
+    let own = found.members.iter().map(|member| &member.alert.finding.labels);
+    let told = found.messages.iter().flat_map(|out| &out.message.alerts);
+    let all: BTreeSet<&Labels> = own.chain(told.map(|alert| &alert.labels)).collect();
+    if all.is_empty() {
+        return Err(format!("of incident {id} it is not known any more what alerts it had"));
+    }
+    Ok(all.into_iter().cloned().collect())
+}
+
+/// What the running daruma answers.
+fn running<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(client.get(path)).map_err(|error| error.to_string())
 }
 
 /// What is said of one set of labels.
@@ -160,9 +177,31 @@ struct Judged {
     receivers: Vec<String>,
     lines: Vec<String>,
     routes: Vec<serde_json::Value>,
+    /// The chain of people it climbs, if any.
+    chain: Option<String>,
 }
 
+/// With the chain of people, which no route knows of.
 fn judge(notify: &NotifyPolicy, labels: &Labels, now: Time) -> Judged {
+    let mut judged = by_routes(notify, labels, now);
+    let level = notify.level(labels);
+    let fits = |chain: &&Escalation| level >= chain.min_level && chain.matchers.matches(labels);
+    if let Some(chain) = notify.escalations.iter().find(fits) {
+        let steps = chain.steps.iter().map(|step| {
+            let when = match step.after {
+                Span::ZERO => "at once".to_owned(),
+                after => format!("after {after}"),
+            };
+            format!("{when} {}", step.to.join(", "))
+        });
+        let steps: Vec<String> = steps.collect();
+        judged.lines.push(format!("until an ack climbs {}: {}", chain.name, steps.join("; ")));
+        judged.chain = Some(chain.name.clone());
+    }
+    judged
+}
+
+fn by_routes(notify: &NotifyPolicy, labels: &Labels, now: Time) -> Judged {
     let Some(routing) = &notify.routing else {
         let route = notify.routes.iter().find(|route| route.matchers.matches(labels));
         return match route {
@@ -173,15 +212,18 @@ fn judge(notify: &NotifyPolicy, labels: &Labels, now: Time) -> Judged {
                     route.matchers
                 )],
                 routes: vec![json!({ "matchers": route.matchers })],
+                chain: None,
             },
             None => Judged {
                 receivers: notify.receivers.iter().map(|receiver| receiver.name.clone()).collect(),
                 lines: vec!["no route fits: all are told".to_owned()],
                 routes: Vec::new(),
+                chain: None,
             },
         };
     };
-    let mut judged = Judged { receivers: Vec::new(), lines: Vec::new(), routes: Vec::new() };
+    let mut judged =
+        Judged { receivers: Vec::new(), lines: Vec::new(), routes: Vec::new(), chain: None };
     for at in routing.matching(labels) {
         let node = &routing.nodes[at];
         if !judged.receivers.contains(&node.receiver) {

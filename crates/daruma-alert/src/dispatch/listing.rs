@@ -49,8 +49,8 @@ pub struct Listed {
     pub incident: Option<u64>,
     /// The next tick that can bring news.
     pub next: Option<Time>,
-    /// Why the whole route is muted now, if it is.
-    pub muted_by: Option<String>,
+    /// By which intervals the whole route is muted now.
+    pub muted_by: Vec<String>,
 }
 
 /// What waits to be told together to one receiver.
@@ -86,6 +86,13 @@ fn without_tree(policy: &NotifyPolicy) -> NotifyPolicy {
 }
 
 impl Listing {
+    /// Whom to tell and how it climbs, whole.
+    #[must_use]
+    pub fn policy(&self) -> NotifyPolicy {
+        let routing = self.tree.then(|| (*self.routing).clone());
+        NotifyPolicy { routing, ..self.notify.clone() }
+    }
+
     pub(crate) fn of(
         state: &crate::State,
         routing: Arc<Routing>,
@@ -129,7 +136,7 @@ impl Listing {
                 members: group.members.iter().copied().collect(),
                 incident: group.incident,
                 next: Some(group.next).filter(|next| *next < Time::MAX),
-                muted_by: self.routing.closed(group.node, self.now),
+                muted_by: self.routing.muted_by(group.node, self.now),
             };
             (*id, listed)
         });

@@ -227,6 +227,16 @@ impl Routing {
         Some(format!("within {muted}"))
     }
 
+    /// Names of the intervals by which `node` is silent at `now`: those it is outside of, or within.
+    #[must_use]
+    pub fn muted_by(&self, node: usize, now: Time) -> Vec<String> {
+        let Some(node) = self.nodes.get(node) else { return Vec::new() };
+        if !node.active.is_empty() && !node.active.iter().any(|name| self.holds(name, now)) {
+            return node.active.clone();
+        }
+        node.mute.iter().filter(|name| self.holds(name, now)).cloned().collect()
+    }
+
     /// Whether the interval of this name holds.
     #[must_use]
     pub fn holds(&self, name: &str, now: Time) -> bool {

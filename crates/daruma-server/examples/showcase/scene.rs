@@ -39,7 +39,7 @@ pub(crate) fn tick(view: &mut View, now: Time, round: u64) {
     }
     // The story goes on, so that what is live can be seen to be.
     let Some(web) = view.incidents.iter_mut().find(|i| i.incident.id == 7) else { return };
-    if round % 8 == 7 && web.incident.timeline.len() < 40 {
+    if round % 8 == 7 && web.incident.timeline.len() < 200 {
         let text = format!("/readyz answered 200 in {} ms", 20 + round % 30);
         web.incident.timeline.push(entry(now, EntryKind::Verified, &text));
     }

@@ -275,14 +275,14 @@ pub(super) fn groups(listing: &Listing, now: Time, query: &str) -> Result<Option
         if !wanted.receiver.as_ref().is_none_or(|r| r.matches_value(&group.receiver)) {
             continue;
         }
-        if !muted && group.muted_by.is_some() {
+        if !muted && !group.muted_by.is_empty() {
             continue;
         }
         for fingerprint in &group.members {
             let alert = listing.alert(*fingerprint).filter(|alert| !alert.is_over(now));
             let found = alert.and_then(|a| wanted.shown(listing, now, (*fingerprint, a)));
             if let Some(mut alert) = found {
-                alert.status.muted_by = group.muted_by.as_deref().into_iter().collect();
+                alert.status.muted_by = group.muted_by.iter().map(String::as_str).collect();
                 if !alert.status.muted_by.is_empty() {
                     alert.status.state = "suppressed";
                 }

@@ -65,6 +65,14 @@ impl Path {
     }
 }
 
+/// Whether a body may be read as JSON: it says so, or says nothing.
+pub(crate) fn is_json(headers: &hyper::HeaderMap) -> bool {
+    let Some(kind) = headers.get(hyper::header::CONTENT_TYPE) else { return true };
+    let kind = kind.to_str().unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
 /// A refusal in Alertmanager's form: a JSON string.
 fn refused(status: StatusCode, why: &str) -> Answer {
     answer::json(status, &why)

@@ -105,7 +105,11 @@ fn receiver(node: &Node, indent: usize, out: &mut String) {
 
 fn scalar(text: &str, kind: Kind, quote: bool) -> String {
     match kind {
-        Kind::Secret | Kind::SecretUrl | Kind::SecretAny if !text.is_empty() => SECRET.to_owned(),
+        Kind::Secret | Kind::SecretUrl | Kind::SecretTemplateUrl | Kind::SecretAny
+            if !text.is_empty() =>
+        {
+            SECRET.to_owned()
+        }
         // Some carry a user and a password.
         _ if text.contains("://") && text.contains('@') => quoted(&without_user(text)),
         _ if quote => quoted(text),

@@ -222,6 +222,7 @@ fn judged(
         said.mistakes.push(Mistake::new(entry.at, "this entry is empty"));
         return Object::new();
     }
+    let before = said.mistakes.len();
     let mut value = match entry.item {
         Item::Null => Object::new(),
         _ => match object(entry, &[keys, common(kind)], said.mistakes) {
@@ -229,6 +230,10 @@ fn judged(
             _ => return Object::new(),
         },
     };
+    // What is wrong is not missing besides.
+    if said.mistakes.len() > before {
+        return Object::new();
+    }
     for (_, names) in AT_MOST_ONE.iter().filter(|(of, _)| *of == kind) {
         let on = |name: &&str| value.get(*name).is_some_and(|value| *value != false);
         let names: Vec<&str> = names.iter().copied().filter(on).collect();

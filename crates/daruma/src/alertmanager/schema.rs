@@ -10,6 +10,8 @@ pub enum Kind {
     Secret,
     /// An address that is never shown.
     SecretUrl,
+    /// A template, which is judged when it is used, or such an address.
+    SecretTemplateUrl,
     /// An address.
     Url,
     /// The path of a file.
@@ -43,8 +45,8 @@ pub enum Kind {
 }
 
 use Kind::{
-    Any, Bool, File, GoSpan, HostPort, Int, Keys, List, Map, MapOf, Secret, SecretAny, SecretUrl,
-    Span, Text, TextOr, TextsOr, Url,
+    Any, Bool, File, GoSpan, HostPort, Int, Keys, List, Map, MapOf, Secret, SecretAny,
+    SecretTemplateUrl, SecretUrl, Span, Text, TextOr, TextsOr, Url,
 };
 
 const TEXTS: Kind = List(&Text);
@@ -264,8 +266,7 @@ pub const RECEIVERS: &[(&str, &[(&str, Kind)])] = &[
     (
         "webhook_configs",
         &[
-            // May be a template, so it is judged when it is used.
-            ("url", Secret),
+            ("url", SecretTemplateUrl),
             ("url_file", File),
             ("max_alerts", Int),
             ("timeout", GoSpan),

@@ -44,6 +44,23 @@ fn what_upstream_accepts_loads_and_what_it_refuses_is_refused_with_place_and_rea
 }
 
 #[test]
+fn a_webhooks_address_is_one_or_a_template_and_each_mistake_is_said_once() {
+    let file = |url: &str| {
+        read(&format!(
+            "route: {{ receiver: a }}\nreceivers:\n- name: a\n  webhook_configs: [ {{ url: '{url}' }} ]\n"
+        ))
+    };
+    for good in ["https://example.org/hook", "{{ .GroupLabels.team }}", "http://{{ .x }}/"] {
+        assert!(file(good).is_ok(), "{good}");
+    }
+    for bad in ["127.0.0.1:18099/web", "hello", "ftp://x/y", "http:///x", "/path"] {
+        let said = file(bad).map(drop).unwrap_err();
+        assert!(said.starts_with("alertmanager.yml:4:") && said.contains("this address"), "{said}");
+        assert!(!said.contains('\n') && !said.contains(bad), "{said}");
+    }
+}
+
+#[test]
 fn the_examples_and_the_routing_tree_load() {
     let Some(folder) = shared("alertmanager") else { return };
     for (name, good) in [
