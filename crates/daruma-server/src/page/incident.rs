@@ -42,7 +42,11 @@ pub(crate) async fn incident(site: &Site, caller: &Caller, id: u64, query: &str)
         article.incident data-level=(incident.level.as_str()) {
             p.crumb { a href="/" { "Now" } " › incident " (id) }
             h1 {
-                @if incident.healed { (words::shape("healed", "healed")) } @else { (words::level(incident.level)) }
+                @match (incident.healed, incident.resolved) {
+                    (true, _) => (words::shape("healed", "healed")),
+                    (_, Some(_)) => (words::shape("resolved", "over")),
+                    _ => (words::level(incident.level)),
+                }
                 " " (words::foreign(&incident.title, 300))
             }
             p.lead { (words::foreign(&view.sentence, 500)) }
@@ -145,9 +149,33 @@ pub(super) fn hold(view: &IncidentView) -> Option<Act<'static>> {
     })
 }
 
+/// Labels of its alerts: of own ones, else of those that were told last.
+pub(super) fn labels(view: &IncidentView) -> Vec<&Labels> {
+    if view.members.is_empty() {
+        let newest = view.messages.iter().max_by_key(|out| out.message.id);
+        let told = newest.iter().flat_map(|out| &out.message.alerts);
+        return told.map(|alert| &alert.labels).collect();
+    }
+    view.members.iter().map(|member| &member.alert.finding.labels).collect()
+}
+
+/// What its alerts have in common besides their name, so that groups of one rule can be told apart.
+pub(super) fn shared(view: &IncidentView) -> Markup {
+    let all = labels(view);
+    let Some(first) = all.first() else { return html! {} };
+    let common = |(name, value): &(&str, &str)| {
+        *name != "alertname" && all.iter().all(|labels| labels.get(name) == *value)
+    };
+    html! {
+        p.labels { @for (name, value) in first.iter().filter(common).take(4) {
+            code.label { (words::foreign(name, 40)) "=" (words::foreign(value, 60)) } " "
+        } }
+    }
+}
+
 /// The way to a silence of what its alerts have in common.
 fn silence(view: &IncidentView, caller: &Caller) -> Markup {
-    let labels: Vec<&Labels> = view.members.iter().map(|m| &m.alert.finding.labels).collect();
+    let labels = labels(view);
     let matchers = acts::common(&labels);
     if matchers.0.is_empty() || !caller.may_act {
         return html! {};

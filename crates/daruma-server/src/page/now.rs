@@ -215,6 +215,7 @@ fn row(now: Time, view: &IncidentView, caller: &Caller, healing: bool) -> Markup
             div.what {
                 a.title href={ "/incident/" (id) } { (words::foreign(&incident.title, 160)) }
                 p.sentence { (words::foreign(&view.sentence, 300)) }
+                @if view.members.is_empty() { (super::incident::shared(view)) }
                 @for recovery in view.recoveries.iter().filter(|_| healing) { (votes(recovery)) }
                 @if view.unknown {
                     p.meta.unknown { (words::shape("unknown", "unknown")) " evidence is missing just now; missing evidence ends nothing" }

@@ -58,8 +58,7 @@ pub(super) fn section(listing: &Listing, view: &View, query: &str, now: Time) ->
 fn members(view: &View, id: u64) -> Result<Vec<Labels>, String> {
     let found = view.incidents.iter().find(|incident| incident.incident.id == id);
     let found = found.ok_or_else(|| format!("there is no incident {id} in memory"))?;
-    let labels = found.members.iter().map(|member| member.alert.finding.labels.clone());
-    Ok(labels.take(ALERTS_MAX).collect())
+    Ok(super::incident::labels(found).into_iter().take(ALERTS_MAX).cloned().collect())
 }
 
 /// Labels, one a line.
