@@ -102,11 +102,12 @@ impl Cx<'_> {
         };
         let title: String = title.chars().take(200).collect();
         let number = climb.step + 1;
-        incident.say(
-            now,
-            EntryKind::Escalated,
-            format!("{}, step {number}: to {}", chain.name, step.to.join(", ")),
-        );
+        let which = match number > chain.steps.len() {
+            true => "the last step again".to_owned(),
+            false => format!("step {number}"),
+        };
+        let text = format!("{}, {which}: to {}", chain.name, step.to.join(", "));
+        incident.say(now, EntryKind::Escalated, text);
         let at = match chain.steps.get(number) {
             Some(next) => (climb.since + next.after).max(now),
             None => chain.repeat.map_or(Time::MAX, |repeat| now + repeat),

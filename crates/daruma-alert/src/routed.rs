@@ -222,17 +222,13 @@ impl Cx<'_> {
         let incident = self.incident_of(&telling);
         let set = (telling.group, telling.receiver.clone());
         let firing = telling.alerts.iter().filter(|a| a.status == MessageStatus::Firing).count();
-        let name = match telling.labels.get("alertname") {
-            "" => telling.alerts.first().map_or("", |alert| alert.labels.get("alertname")),
-            name => name,
-        };
         let summary = match telling.alerts.as_slice() {
             [one] => one.annotations.get("summary"),
             _ => "",
         };
-        let what = if summary.is_empty() { name } else { summary };
+        let what = if summary.is_empty() { named(&telling) } else { summary.to_owned() };
         let title = match (telling.status, telling.alerts.len()) {
-            (MessageStatus::Firing, 1) => what.to_owned(),
+            (MessageStatus::Firing, 1) => what,
             (MessageStatus::Firing, _) => format!("{what}: {firing} firing"),
             (MessageStatus::Resolved, 1) => format!("over: {what}"),
             (MessageStatus::Resolved, n) => format!("over: {what}: {n} alerts"),
@@ -329,10 +325,10 @@ impl Cx<'_> {
             return id;
         }
         let first = telling.alerts.first();
-        let title = first.map_or("", |alert| match alert.annotations.get("summary") {
-            "" => alert.labels.get("alertname"),
-            summary => summary,
-        });
+        let title = match first.map_or("", |alert| alert.annotations.get("summary")) {
+            "" => named(telling),
+            summary => summary.to_owned(),
+        };
         let id = self.state.next_id();
         let mut incident = Incident {
             id,
@@ -386,6 +382,31 @@ impl Cx<'_> {
         incident.say(now, EntryKind::Resolved, format!("over after {lasted}"));
         incident.resolved = Some(now);
         self.state.resolved_total += 1;
+    }
+}
+
+/// What a group is about where nobody has put it into words: the alert's name, and by what the group,
+/// or its one alert, differs from others.
+fn named(telling: &Telling) -> String {
+    let first = telling.alerts.first();
+    let name = match telling.labels.get("alertname") {
+        "" => first.map_or("", |alert| alert.labels.get("alertname")),
+        name => name,
+    };
+    let by_group = telling
+        .labels
+        .iter()
+        .filter(|(name, value)| !matches!(*name, "alertname" | "severity") && !value.is_empty());
+    let mut values: Vec<&str> = by_group.map(|(_, value)| value).collect();
+    if let [one] = telling.alerts.as_slice() {
+        let instance = one.labels.get("instance");
+        if !instance.is_empty() && !values.contains(&instance) {
+            values.push(instance);
+        }
+    }
+    match values.is_empty() {
+        true => name.to_owned(),
+        false => format!("{name} ({})", values.join(", ")),
     }
 }
 

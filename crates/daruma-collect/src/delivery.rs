@@ -45,6 +45,21 @@ pub enum Delivery {
         /// Where reading goes on after them.
         position: Position,
     },
+    /// What a source says of the metrics that it brings.
+    Described(Vec<Described>),
+}
+
+/// What is said of a metric by whoever exposes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub metric: String,
+    /// `counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info`, `stateset` or `unknown`.
+    pub kind: &'static str,
+    /// A sentence; may be empty.
+    pub help: String,
+    /// Its unit; may be empty.
+    pub unit: String,
 }
 
 /// How far one log file has been delivered. The identity, not the path, says which file it is:
@@ -385,6 +400,14 @@ impl Reporter {
                 self.health_due = false;
                 self.reported = Some(now);
             }
+        }
+    }
+
+    /// Hands over what is said of metrics; given back when there is no room.
+    pub(crate) fn describe(&self, said: Vec<Described>) -> Vec<Described> {
+        match self.outlet.deliveries.try_send(Delivery::Described(said)) {
+            Err(mpsc::error::TrySendError::Full(Delivery::Described(said))) => said,
+            _ => Vec::new(),
         }
     }
 

@@ -9,10 +9,12 @@
 //! sequence panics, and no broken line is stepped over; the first one ends the whole text.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use daruma_model::{Labels, Sample, Time};
+
+use crate::delivery::Described;
 
 /// Which of the two formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,47 @@ pub struct ParseError {
 
 /// The most labels one series may have.
 pub const LABELS_MAX: usize = 1000;
+
+/// What the comments of a text say of its metrics, at most `max` of them; what cannot be read is passed
+/// over, for the values do not depend on it.
+#[must_use]
+pub fn descriptions(bytes: &[u8], max: usize) -> Vec<Described> {
+    let mut all: BTreeMap<String, Described> = BTreeMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Some(comment) = line.strip_prefix(b"# ") else { continue };
+        let Ok(comment) = std::str::from_utf8(comment) else { continue };
+        let Some((what, rest)) = comment.split_once(' ') else { continue };
+        if !matches!(what, "HELP" | "TYPE" | "UNIT") {
+            continue;
+        }
+        let rest = rest.trim_start();
+        let (metric, text) = match rest.strip_prefix('"').map(|rest| rest.split_once('"')) {
+            Some(Some((name, text))) => (name, text),
+            Some(None) => continue,
+            None => rest.split_once([' ', '\t']).unwrap_or((rest, "")),
+        };
+        if metric.is_empty() || all.len() >= max && !all.contains_key(metric) {
+            continue;
+        }
+        let text = text.trim_matches([' ', '\t', '\r']);
+        let known = all.entry(metric.to_owned()).or_insert_with(|| Described {
+            metric: metric.to_owned(),
+            kind: "unknown",
+            help: String::new(),
+            unit: String::new(),
+        });
+        match what {
+            "HELP" => known.help = unescaped(text).into_owned(),
+            "UNIT" => text.clone_into(&mut known.unit),
+            _ => known.kind = KINDS.iter().find(|kind| **kind == text).unwrap_or(&"unknown"),
+        }
+    }
+    all.into_values().collect()
+}
+
+/// The kinds of metrics that have a name in either format.
+const KINDS: &[&str] =
+    &["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
 
 /// Reads one text, entry by entry.
 pub struct Parser<'a> {

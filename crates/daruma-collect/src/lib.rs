@@ -44,7 +44,9 @@ mod series;
 #[cfg(test)]
 mod testing;
 
-pub use delivery::{Delivery, Fingerprint, Outlet, Position, Reporter, Source, Stopping};
+pub use delivery::{
+    Delivery, Described, Fingerprint, Outlet, Position, Reporter, Source, Stopping,
+};
 pub use file_age::FileSource;
 pub use heartbeat::{HeartbeatSource, Heartbeats, Ping};
 pub use host::HostSource;

@@ -14,10 +14,13 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::delivery::{Reporter, Source};
-use crate::exposition::{Entry, Format, Kind, Parser, Rigour};
+use crate::delivery::{Described, Reporter, Source};
+use crate::exposition::{Entry, Format, Kind, Parser, Rigour, descriptions};
 use crate::http::{self, Client, Reply, Request, Url};
 use crate::schedule::{Every, Schedule};
+
+/// Metrics of one target that are described.
+const DESCRIBED_MAX: usize = 10_000;
 
 /// One entry of `collect.scrape`. Brings what its targets expose, with the labels `job` and
 /// `instance`, and `up`, `scrape_duration_seconds`, `scrape_samples_scraped`,
@@ -485,9 +488,17 @@ fn digest(
     answer: Result<(Format, Vec<u8>), String>,
     at: Time,
     took: Duration,
-) -> (Commit, Counts, Option<String>) {
+) -> (Commit, Counts, Option<String>, Vec<Described>) {
     let mut counts = Counts::default();
-    let read = answer.and_then(|(format, body)| memory.read(&body, format, at, &mut counts));
+    let mut said = Vec::new();
+    let read = answer.and_then(|(format, body)| {
+        let samples = memory.read(&body, format, at, &mut counts)?;
+        // What is said of metrics is news where series are.
+        if counts.added > 0 {
+            said = descriptions(&body, DESCRIBED_MAX);
+        }
+        Ok(samples)
+    });
     let (mut samples, failed) = match read {
         Ok(samples) => (samples, None),
         Err(why) => {
@@ -498,7 +509,7 @@ fn digest(
         }
     };
     samples.extend(memory.report(failed.is_none(), took, counts, at));
-    (Commit::from(samples), counts, failed)
+    (Commit::from(samples), counts, failed, said)
 }
 
 impl Source for TargetSource {
@@ -518,6 +529,7 @@ impl Source for TargetSource {
         };
         let mut memory = Memory::new(self.labels.clone(), self.rules);
         let mut schedule = Schedule::new(self.every, reporter.name());
+        let mut untold = Vec::new();
         while reporter.next(&mut schedule).await {
             let (at, began) = (reporter.now(), Instant::now());
             let Some(answer) = reporter.during(client.ask(&request)).await else { return };
@@ -527,7 +539,7 @@ impl Source for TargetSource {
                 Err(failure) => Err(failure.said),
             };
             let large = matches!(&answer, Ok((_, body)) if body.len() >= LARGE_BYTES);
-            let (commit, counts, failed) = if large {
+            let (commit, counts, failed, said) = if large {
                 let digested = tokio::task::spawn_blocking(move || {
                     let digested = digest(&mut memory, answer, at, took);
                     (digested, memory)
@@ -548,6 +560,12 @@ impl Source for TargetSource {
             };
             reporter.lost(counts.doubled);
             reporter.samples(commit);
+            if !said.is_empty() {
+                untold = said;
+            }
+            if !untold.is_empty() {
+                untold = reporter.describe(untold);
+            }
             match failed {
                 Some(why) => reporter.failing(format!("{}: {why}", self.url.without_query())),
                 None if counts.doubled > 0 => {

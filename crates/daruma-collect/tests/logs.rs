@@ -44,7 +44,7 @@ impl Run {
                 return records;
             }
             Delivery::Health(health) => self.health = Some(health),
-            Delivery::Signal(_) => {}
+            Delivery::Signal(_) | Delivery::Described(_) => {}
         }
         Vec::new()
     }

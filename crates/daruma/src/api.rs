@@ -143,8 +143,16 @@ pub fn loaded(known: &Known, now: Time, places: &Places, loaded: &Loaded) {
     let targets = loaded.collect.scrape.iter().flat_map(targets).collect();
     let mut facts = known.write().unwrap_or_else(PoisonError::into_inner);
     let notify_config = loaded.original.clone();
-    *facts =
-        Facts { loaded: now, loaded_well: true, config, notify_config, targets, ..facts.clone() };
+    let external_labels = loaded.ruleset.external_labels.clone();
+    *facts = Facts {
+        loaded: now,
+        loaded_well: true,
+        config,
+        notify_config,
+        targets,
+        external_labels,
+        ..facts.clone()
+    };
 }
 
 /// A configuration was refused; the running one stays.

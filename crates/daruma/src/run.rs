@@ -191,7 +191,9 @@ pub async fn start(places: &Places) -> Result<Running, String> {
     let (reloads, reloaded) = std::sync::mpsc::channel();
     let (close_path, path_closes) = watch::channel(false);
     let (asks, asked) = mpsc::channel(ASKS_MAX);
+    let catalogue = Arc::new(crate::api::Catalogue::default());
     let path = signals::Path {
+        catalogue: Arc::clone(&catalogue),
         store: Arc::clone(&store),
         detector,
         clock: Arc::clone(&clock),
@@ -231,7 +233,14 @@ pub async fn start(places: &Places) -> Result<Running, String> {
         clock: Arc::clone(&clock),
     });
     let (reload, asked) = mpsc::channel(4);
-    let edge = (asks, Arc::clone(&facts), reload, ack_links.clone(), receipts(&sender));
+    let edge = Edge {
+        asks,
+        facts: Arc::clone(&facts),
+        reload,
+        ack_links: ack_links.clone(),
+        receipts: receipts(&sender),
+        catalogue,
+    };
     let shared = shared(&view, &inbox, &store, &clock, &heartbeats, &figures, edge);
     let server_config = loaded.server.clone();
     let server = tokio::spawn(async move {
@@ -334,6 +343,16 @@ async fn push(inbox: &mpsc::Sender<Input>, event: Event) {
     drop(inbox.send(Input::of(event)).await);
 }
 
+/// What the edge asks, and what it knows.
+struct Edge {
+    asks: mpsc::Sender<Ask>,
+    facts: crate::api::Known,
+    reload: mpsc::Sender<Reload>,
+    ack_links: AckLinks,
+    receipts: Arc<daruma_server::Receipts>,
+    catalogue: Arc<crate::api::Catalogue>,
+}
+
 fn shared(
     view: &watch::Receiver<Arc<View>>,
     inbox: &mpsc::Sender<Input>,
@@ -341,14 +360,9 @@ fn shared(
     clock: &Clock,
     heartbeats: &Arc<RwLock<daruma_collect::Heartbeats>>,
     figures: &Arc<metrics::Figures>,
-    (asks, facts, reload, ack_links, receipts): (
-        mpsc::Sender<Ask>,
-        crate::api::Known,
-        mpsc::Sender<Reload>,
-        AckLinks,
-        Arc<daruma_server::Receipts>,
-    ),
+    edge: Edge,
 ) -> Shared {
+    let Edge { asks, facts, reload, ack_links, receipts, catalogue } = edge;
     let (commands, mut asked) = mpsc::channel::<CommandRequest>(256);
     let to_loop = inbox.clone();
     tokio::spawn(async move {
@@ -375,7 +389,6 @@ fn shared(
         }
     });
     let loop_asks = loop_asks(inbox);
-    let catalogue = Arc::new(crate::api::Catalogue::default());
     let known = Arc::clone(&catalogue);
     let (beats, beat_clock) = (Arc::clone(heartbeats), Arc::clone(clock));
     let (text, ready, journal) =

@@ -53,6 +53,8 @@ pub struct Path {
     pub clock: Clock,
     /// To the loop.
     pub inbox: mpsc::Sender<Input>,
+    /// What is said of metrics.
+    pub catalogue: Arc<crate::api::Catalogue>,
     /// What happened.
     pub counters: Arc<Counters>,
     /// Replaces the rules, when a new configuration was loaded.
@@ -162,6 +164,14 @@ impl Path {
                 self.logs(now, &position.source, &records);
                 self.positions.push(position);
             }
+            Delivery::Described(said) => self.catalogue.learn(
+                said.into_iter()
+                    .map(|one| {
+                        let (kind, help, unit) = (one.kind.to_owned(), one.help, one.unit);
+                        (one.metric, daruma_server::Described { kind, help, unit })
+                    })
+                    .collect(),
+            ),
             Delivery::Health(health) => {
                 self.detector.on_source_health(now, &health);
                 let known = self.sources.get(&health.source).copied();

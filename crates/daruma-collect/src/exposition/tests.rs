@@ -363,3 +363,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn comments_describe_metrics_and_what_cannot_be_read_is_passed_over() {
+    let text = b"# HELP a A help, with words.\n# TYPE a gauge\r\n# TYPE b histogram\n# UNIT b seconds\n\
+        # TYPE \"utf.8 name\" summary\n# TYPE c strange\n# EOF\n# HELP\n#HELP d no\n# HELP \xff no\n# TYPE \"x gauge\n";
+    let all = descriptions(text, 10);
+    let told: Vec<(&str, &str, &str, &str)> =
+        all.iter().map(|d| (d.metric.as_str(), d.kind, d.help.as_str(), d.unit.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("a", "gauge", "A help, with words.", ""),
+            ("b", "histogram", "", "seconds"),
+            ("c", "unknown", "", ""),
+            ("utf.8 name", "summary", "", ""),
+        ]
+    );
+    assert_eq!(descriptions(text, 1).len(), 1);
+}

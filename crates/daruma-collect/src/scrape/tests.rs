@@ -152,7 +152,29 @@ fn memory(honor_timestamps: bool) -> Memory {
 }
 
 fn take(memory: &mut Memory, text: &str, at: i64) -> (Commit, Counts, Option<String>) {
-    digest(memory, Ok((Format::Text, text.into())), Time(at), Duration::from_millis(3))
+    let answer = Ok((Format::Text, text.into()));
+    let (commit, counts, failed, _) = digest(memory, answer, Time(at), Duration::from_millis(3));
+    (commit, counts, failed)
+}
+
+#[test]
+fn what_is_said_of_metrics_is_told_where_series_are_new() {
+    let mut memory = memory(true);
+    let mut said = |text: &str| {
+        let answer = Ok((Format::Text, text.as_bytes().to_vec()));
+        digest(&mut memory, answer, Time(1000), Duration::ZERO).3
+    };
+    let text = "# HELP a An \\\\ escaped\\nhelp.\n# TYPE a counter\na 1\n";
+    let a = Described {
+        metric: "a".to_owned(),
+        kind: "counter",
+        help: "An \\ escaped\nhelp.".to_owned(),
+        unit: String::new(),
+    };
+    assert_eq!(said(text), [a]);
+    assert_eq!(said(text), []);
+    assert_eq!(said(&format!("{text}b 1\n")).len(), 1, "b is new");
+    assert_eq!(said("broken {\nc 1\n"), []);
 }
 
 #[test]

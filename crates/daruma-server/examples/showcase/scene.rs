@@ -314,6 +314,7 @@ pub(crate) fn facts() -> Facts {
     };
     Facts {
         notify_config: String::new(),
+        external_labels: Labels::default(),
         started: NIGHT - Span::hours(2),
         loaded: NIGHT - Span::hours(1),
         loaded_well: true,

@@ -231,7 +231,10 @@ fn escalations(view: &View, policy: &NotifyPolicy, now: Time) -> Markup {
                             @if let Some(climb) = &incident.incident.climb {
                                 p { (words::shape("escalated", "")) " " a href={ "/incident/" (incident.incident.id) } { (words::foreign(&incident.incident.title, 160)) }
                                     @if let Some((by, _)) = &incident.incident.acked { ": " (words::foreign(by, 60)) " looks after it" }
-                                    @else if climb.at < Time::MAX { ": step " (climb.step + 1) " is due " (words::when(now, climb.at)) }
+                                    @else if climb.at < Time::MAX {
+                                        ": " @if climb.step < chain.steps.len() { "step " (climb.step + 1) } @else { "the last step again" }
+                                        " is due " (words::when(now, climb.at))
+                                    }
                                     @else { ": everybody was told" }
                                 }
                             }

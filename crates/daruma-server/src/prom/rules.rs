@@ -165,6 +165,7 @@ pub(super) async fn rules(site: &Site, params: &Params) -> Result<Found, Failure
     let (reply, told) = oneshot::channel();
     site.shared.asks.send(Ask::Rules { reply }).await.map_err(|_| gone())?;
     let groups = told.await.map_err(|_| gone())?;
+    let external = &(site.shared.facts)().external_labels;
     let view = site.shared.view.borrow().clone();
     let mut alerts: BTreeMap<&str, Vec<&AlertView>> = BTreeMap::new();
     for alert in &view.alerts {
@@ -188,7 +189,7 @@ pub(super) async fn rules(site: &Site, params: &Params) -> Result<Found, Failure
             .filter(|rule| wanted.rule(rule))
             .map(|rule| {
                 let alerts = alerts.get(rule.id.as_str()).map_or(&[][..], Vec::as_slice);
-                rule_json(rule, alerts, wanted.with_alerts)
+                rule_json(rule, alerts, wanted.with_alerts.then_some(external))
             })
             .collect();
         if rules.is_empty() {
@@ -218,7 +219,8 @@ pub(super) async fn rules(site: &Site, params: &Params) -> Result<Found, Failure
 /// `alerts`: all that are pending or firing.
 pub(super) fn alerts(site: &Site) -> Result<Found, Failure> {
     let view = site.shared.view.borrow().clone();
-    let alerts: Vec<Value> = view.alerts.iter().map(alert_json).collect();
+    let external = &(site.shared.facts)().external_labels;
+    let alerts: Vec<Value> = view.alerts.iter().map(|alert| alert_json(alert, external)).collect();
     Found::of(&json!({ "alerts": alerts }))
 }
 
@@ -228,7 +230,8 @@ fn token(group: &RuleGroup) -> String {
     hash.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn rule_json(rule: &Rule, alerts: &[&AlertView], with_alerts: bool) -> Value {
+/// `external`: the external labels; without them, without alerts.
+fn rule_json(rule: &Rule, alerts: &[&AlertView], external: Option<&Labels>) -> Value {
     let (health, error) = match &rule.health {
         RuleHealth::Unknown => ("unknown", None),
         RuleHealth::Ok => ("ok", None),
@@ -242,7 +245,13 @@ fn rule_json(rule: &Rule, alerts: &[&AlertView], with_alerts: bool) -> Value {
         out["lastError"] = Value::from(error);
     }
     match &rule.kind {
-        RuleKind::Recording => out["type"] = "recording".into(),
+        RuleKind::Recording => {
+            out["type"] = "recording".into();
+            // As upstream: nothing rather than an empty set.
+            if let Some(fields) = out.as_object_mut().filter(|_| rule.labels.is_empty()) {
+                fields.remove("labels");
+            }
+        }
         RuleKind::Alerting { hold_for, keep_firing_for, annotations } => {
             let state = if alerts.iter().any(|a| a.alert.state == AlertState::Firing) {
                 "firing"
@@ -258,19 +267,22 @@ fn rule_json(rule: &Rule, alerts: &[&AlertView], with_alerts: bool) -> Value {
             out["duration"] = hold_for.as_secs_f64().into();
             out["keepFiringFor"] = keep_firing_for.as_secs_f64().into();
             out["annotations"] = json!(annotations);
-            if with_alerts {
-                out["alerts"] = alerts.iter().map(|alert| alert_json(alert)).collect();
+            if let Some(external) = external {
+                out["alerts"] = alerts.iter().map(|alert| alert_json(alert, external)).collect();
             }
         }
     }
     out
 }
 
-fn alert_json(alert: &AlertView) -> Value {
+fn alert_json(alert: &AlertView, external: &Labels) -> Value {
     let alert = &alert.alert;
+    let all = &alert.finding.labels;
+    let own = |name: &str| external.get(name).is_empty() || external.get(name) != all.get(name);
+    let labels = all.filtered(own);
     let state = if alert.state == AlertState::Firing { "firing" } else { "pending" };
     let mut out = json!({
-        "labels": alert.finding.labels, "annotations": alert.finding.annotations, "state": state,
+        "labels": labels, "annotations": alert.finding.annotations, "state": state,
         "activeAt": instant(Some(alert.active_at)),
         "value": exponent(alert.finding.evidence.value.unwrap_or(f64::NAN)),
     });

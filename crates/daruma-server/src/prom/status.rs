@@ -37,6 +37,8 @@ pub struct Facts {
     pub folder: String,
     /// What it scrapes.
     pub targets: Vec<Target>,
+    /// What alerts carry to whoever is told, and the API leaves out as Prometheus' does.
+    pub external_labels: Labels,
 }
 
 /// One scraped endpoint.
@@ -165,12 +167,13 @@ pub(super) fn targets(site: &Site, params: &Params) -> Result<Found, Failure> {
                 },
                 None => ("unknown", "", None),
             };
-            let took = site.shared.store.newest(
-                &target.labels.with(Labels::NAME, "scrape_duration_seconds"),
-            );
+            let took = site
+                .shared
+                .store
+                .newest(&target.labels.with(Labels::NAME, "scrape_duration_seconds"));
             let took = took.map_or(0.0, |point| point.value);
             json!({
-                "discoveredLabels": { "__address__": target.labels.get("instance"), "job": target.job },
+                "discoveredLabels": discovered(target),
                 "labels": target.labels, "scrapePool": target.job, "scrapeUrl": target.url,
                 "globalUrl": target.url, "lastError": error, "lastScrape": instant(at),
                 "lastScrapeDuration": if took.is_finite() { took } else { 0.0 },
@@ -183,6 +186,17 @@ pub(super) fn targets(site: &Site, params: &Params) -> Result<Found, Failure> {
     Found::of(&json!({
         "activeTargets": rows, "droppedTargets": [], "droppedTargetCounts": dropped,
     }))
+}
+
+/// A target's labels before any was changed.
+fn discovered(target: &Target) -> Value {
+    let (scheme, rest) = target.url.split_once("://").unwrap_or(("http", &target.url));
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    json!({
+        "__address__": target.labels.get("instance"), "__metrics_path__": path, "__scheme__": scheme,
+        "__scrape_interval__": target.interval, "__scrape_timeout__": target.timeout,
+        "job": target.job,
+    })
 }
 
 pub(super) fn scrape_pools(site: &Site) -> Result<Found, Failure> {
