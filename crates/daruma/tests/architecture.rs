@@ -58,6 +58,34 @@ fn crates_know_only_what_the_table_allows() {
     assert_eq!(seen, table.keys().cloned().collect(), "crates that exist, and crates in the table");
 }
 
+/// What the table of promises names as a test is there, and kills where the table says so.
+#[test]
+fn what_tests_a_promise_is_there() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| promise |"));
+    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
+    let mut seen = 0;
+    for row in rows {
+        let by = row.split('|').nth(3).unwrap();
+        // A claim reaches from the name of a test to the next one.
+        for claim in by.split(", `").map(|claim| claim.trim().trim_start_matches('`')) {
+            let name = claim.split('`').next().unwrap();
+            if !name.contains('/') {
+                continue;
+            }
+            let path = [root().join("crates").join(name), root().join(name)];
+            let path = path.iter().find(|path| path.exists());
+            let path = path.unwrap_or_else(|| panic!("{name} is not there: {row}"));
+            if claim.contains("kill -9") {
+                let test = std::fs::read_to_string(path).unwrap();
+                assert!(test.contains(".kill()"), "{name} kills nothing: {row}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "the table of promises was not found: {seen}");
+}
+
 /// Pure crates have no clock, no I/O, no randomness, no threads of their own, no async.
 #[test]
 fn pure_crates_touch_nothing() {
