@@ -125,9 +125,7 @@ impl Core {
     /// A picture of everything that is posted, and how it is routed.
     #[must_use]
     pub fn listing(&self) -> crate::Listing {
-        let (routing, index) = (self.index.routing.clone(), &self.index.dispatch);
-        let receivers = self.state.policy.notify.receivers.iter().map(|r| r.name.clone());
-        crate::Listing::of(&self.state, routing, index, receivers.collect())
+        crate::Listing::of(&self.state, &self.index)
     }
 
     /// The silence that Alertmanager's API knows by this name, if it can still be changed.

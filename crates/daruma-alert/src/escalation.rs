@@ -35,11 +35,7 @@ impl Cx<'_> {
         labels: impl Iterator<Item = &'a Labels> + Clone,
     ) {
         let now = self.now;
-        let fits = |escalation: &&crate::Escalation| {
-            level >= escalation.min_level
-                && labels.clone().any(|labels| escalation.matchers.matches(labels))
-        };
-        let Some(chosen) = self.state.policy.notify.escalations.iter().find(fits) else { return };
+        let Some(chosen) = self.state.policy.notify.escalation(level, labels) else { return };
         let Some(incident) = self.state.incidents.get_mut(&id) else { return };
         if incident.climb.is_none() {
             let after = chosen.steps.first().map_or(Span::ZERO, |step| step.after);

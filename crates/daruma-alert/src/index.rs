@@ -11,7 +11,7 @@ use daruma_model::{Labels, Level, Time};
 use crate::dispatch::DispatchIndex;
 use crate::routing::Routing;
 use crate::waiting::Waiting;
-use crate::{Alert, AlertState, Incident, Runbook, State};
+use crate::{Alert, AlertState, Incident, NotifyPolicy, Runbook, State};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
@@ -31,6 +31,8 @@ pub(crate) struct Index {
     pub(crate) waiting: Waiting,
     /// The routes in force.
     pub(crate) routing: Arc<Routing>,
+    /// Whom to tell, for whoever takes a picture of it.
+    pub(crate) notify: Arc<NotifyPolicy>,
     /// Keys of the alerts that fire, by their labels alone.
     pub(crate) own: BTreeMap<Labels, BTreeSet<String>>,
     /// How many silences are at work.
@@ -47,7 +49,9 @@ impl Index {
     pub(crate) fn of(state: &State) -> Index {
         let routing = Arc::new(crate::routed::routing(&state.policy.notify));
         let dispatch = DispatchIndex::of(&state.dispatch, &routing);
-        let mut index = Index { runbooks: runbooks(state), routing, dispatch, ..Index::default() };
+        let notify = Arc::new(state.policy.notify.clone());
+        let runbooks = runbooks(state);
+        let mut index = Index { runbooks, routing, notify, dispatch, ..Index::default() };
         for alert in state.alerts.values() {
             index.alert_comes(state, alert);
         }
@@ -65,6 +69,7 @@ impl Index {
         self.timers = crate::alerts::timers(state);
         self.runbooks = runbooks(state);
         self.routing = Arc::new(crate::routed::routing(&state.policy.notify));
+        self.notify = Arc::new(state.policy.notify.clone());
         self.unreached = unreached(state);
         self.hours = hours(state);
         // Other levels make others ill.

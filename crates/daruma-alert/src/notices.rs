@@ -60,25 +60,11 @@ pub(crate) fn wake(state: &State, incident: &Incident) -> Option<Time> {
 
 /// Names of the receivers that are told of this alert.
 pub(crate) fn receivers(state: &State, alert: &Alert) -> Vec<String> {
-    let labels = &alert.finding.labels;
-    let everybody = || state.policy.notify.receivers.iter().map(|r| r.name.clone()).collect();
+    let notify = &state.policy.notify;
     if alert.finding.rule == crate::fallback::RULE {
-        return everybody();
+        return notify.receivers.iter().map(|r| r.name.clone()).collect();
     }
-    if let Some(routing) = &state.policy.notify.routing {
-        let mut told: Vec<String> = Vec::new();
-        for node in routing.matching(labels) {
-            let name = &routing.nodes[node].receiver;
-            if !told.contains(name) {
-                told.push(name.clone());
-            }
-        }
-        return told;
-    }
-    match state.policy.notify.routes.iter().find(|route| route.matchers.matches(labels)) {
-        Some(route) => route.receivers.clone(),
-        None => everybody(),
-    }
+    notify.told_of(&alert.finding.labels)
 }
 
 fn is_muted(state: &State, labels: &Labels) -> bool {

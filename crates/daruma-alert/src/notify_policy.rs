@@ -193,6 +193,41 @@ impl NotifyPolicy {
         rule.map_or_else(|| Level::from_severity(labels.get("severity")), |rule| rule.level)
     }
 
+    /// Names of those who hear of an alert with these labels, each once, in the order of the routes.
+    #[must_use]
+    pub fn told_of(&self, labels: &Labels) -> Vec<String> {
+        let Some(routing) = &self.routing else {
+            let everybody = || self.receivers.iter().map(|to| to.name.clone()).collect();
+            return self.route(labels).map_or_else(everybody, |(_, route)| route.receivers.clone());
+        };
+        let mut told: Vec<String> = Vec::new();
+        for at in routing.matching(labels) {
+            let name = &routing.nodes[at].receiver;
+            if !told.contains(name) {
+                told.push(name.clone());
+            }
+        }
+        told
+    }
+
+    /// The first of `routes` that fits these labels, with its place; where there is no tree, it decides.
+    #[must_use]
+    pub fn route(&self, labels: &Labels) -> Option<(usize, &Route)> {
+        self.routes.iter().enumerate().find(|(_, route)| route.matchers.matches(labels))
+    }
+
+    /// The first chain that fits an incident of this level with such alerts.
+    #[must_use]
+    pub fn escalation<'a>(
+        &self,
+        level: Level,
+        labels: impl Iterator<Item = &'a Labels> + Clone,
+    ) -> Option<&Escalation> {
+        self.escalations.iter().find(|chain| {
+            level >= chain.min_level && labels.clone().any(|labels| chain.matchers.matches(labels))
+        })
+    }
+
     /// The receiver of this name.
     #[must_use]
     pub fn receiver(&self, name: &str) -> Option<&ReceiverPolicy> {

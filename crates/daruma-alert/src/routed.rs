@@ -156,8 +156,9 @@ impl Cx<'_> {
         let is_acked =
             |id: &&u64| state.incidents.get(id).is_some_and(|incident| incident.acked.is_some());
         let acked: BTreeSet<u64> = self.index.open.iter().filter(is_acked).copied().collect();
-        let groups = dispatch.groups.values().filter(|_| !acked.is_empty());
-        let acked: BTreeSet<String> = groups
+        let due = index.due.range(..=(now, u64::MAX)).filter(|_| !acked.is_empty());
+        let acked: BTreeSet<String> = due
+            .filter_map(|(_, id)| dispatch.groups.get(id))
             .filter(|group| {
                 let firing = group.members.iter().filter_map(|id| dispatch.alerts.get(id));
                 let firing = firing.filter(|alert| !alert.is_over(now));

@@ -181,12 +181,6 @@ pub struct Detector {
     pub(crate) missed: u64,
 }
 
-/// A rule's labels as its findings carry them.
-pub(crate) fn outward(external: &Labels, labels: &Labels) -> Labels {
-    let lacking = external.iter().filter(|(name, _)| labels.get(name).is_empty());
-    lacking.fold(labels.clone(), |all, (name, value)| all.with(name, value))
-}
-
 impl Detector {
     /// Rules as configured, none of them judged yet.
     ///
@@ -247,20 +241,13 @@ impl Detector {
     /// A finding's labels as its rule has them; an external label that the rule's result had by itself,
     /// with the same value, is taken for an external one.
     fn inward(&self, labels: &Labels) -> Labels {
-        let external = &self.external_labels;
-        if external.is_empty() {
-            return labels.clone();
-        }
-        labels.filtered(|name| {
-            let value = external.get(name);
-            value.is_empty() || labels.get(name) != value
-        })
+        labels.without(&self.external_labels)
     }
 
     fn turned_outward(&self, mut findings: Vec<Finding>) -> Vec<Finding> {
         if !self.external_labels.is_empty() {
             for finding in &mut findings {
-                finding.labels = outward(&self.external_labels, &finding.labels);
+                finding.labels = self.external_labels.merged(&finding.labels);
             }
         }
         findings

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use daruma_model::{Labels, Time};
 
-use crate::detector::{Detector, RuleInfo, outward};
+use crate::detector::{Detector, RuleInfo};
 use crate::rules::Body;
 
 impl Detector {
@@ -16,7 +16,7 @@ impl Detector {
     pub fn adopt(&mut self, old: Detector) -> Vec<(String, Labels)> {
         let mut lost = Vec::new();
         let external = old.external_labels.clone();
-        let told = |labels: &Labels| outward(&external, labels);
+        let told = |labels: &Labels| external.merged(labels);
         let infos: HashMap<&str, &RuleInfo> =
             self.infos.iter().map(|info| (info.rule.as_str(), info)).collect();
         let old_infos: HashMap<&str, &RuleInfo> =

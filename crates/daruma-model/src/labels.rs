@@ -164,6 +164,12 @@ impl Labels {
         packed(&pairs)
     }
 
+    /// The same set without the pairs that `other` has as well.
+    #[must_use]
+    pub fn without(&self, other: &Labels) -> Labels {
+        self.filtered(|name| !other.has(name) || other.get(name) != self.get(name))
+    }
+
     /// Only the labels for which `keep` says yes.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Labels {
@@ -487,6 +493,27 @@ impl<'de> Deserialize<'de> for Matcher {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Matchers(pub Vec<Matcher>);
+
+/// The labels that words such as `severity=critical` spell, each written as a matcher is.
+///
+/// # Errors
+/// The first word that says not what an alert is, quoted.
+pub fn spelled<'a>(words: impl Iterator<Item = &'a str>) -> Result<Labels, String> {
+    let mut labels = Labels::default();
+    for word in words {
+        let quoted = || word.chars().take(80).collect::<String>();
+        let matcher: Matcher =
+            word.parse().map_err(|_| format!("`{}` is not a label; write name=value", quoted()))?;
+        if matcher.op != MatchOp::Equal {
+            return Err(format!(
+                "`{}` says what an alert is not; write what it is: name=value",
+                quoted()
+            ));
+        }
+        labels = labels.with(&matcher.name, &matcher.value);
+    }
+    Ok(labels)
+}
 
 impl Matchers {
     /// Whether every matcher holds.

@@ -37,7 +37,7 @@ pub use health::{SourceHealth, SourceState};
 pub use histogram::{
     BucketSpan, Buckets, Histogram, HistogramError, HistogramPoint, ResetHint, any_fell,
 };
-pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers};
+pub use labels::{LabelError, Labels, MatchOp, Matcher, Matchers, spelled};
 pub use matcher_text::MATCHERS_BYTES_MAX;
 pub use message::{
     Attempt, AttemptOutcome, Level, Message, MessageAlert, MessageStatus, Receipt, ReceiptState,

@@ -47,7 +47,7 @@ pub(crate) fn alerts(site: &Site) -> Answer {
 /// `GET /api/notify`: whom to tell and how it climbs, as it is in force; no secret is in it.
 pub(crate) async fn notify(site: &Site) -> Answer {
     match crate::am::listing(site).await {
-        Ok(listing) => answer::json(StatusCode::OK, &listing.policy()),
+        Ok(listing) => answer::json(StatusCode::OK, &*listing.notify),
         Err(answer) => answer,
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use daruma_alert::routing::{GroupBy, Node, Routing};
-use daruma_alert::{Escalation, NotifyPolicy, View};
-use daruma_model::{Labels, MatchOp, Matcher, Span, Time};
+use daruma_alert::{NotifyPolicy, View};
+use daruma_model::{Labels, Span, Time, spelled};
 use serde_json::json;
 
 use crate::cli::{NOTHING, Places, SOMETHING};
@@ -66,7 +66,7 @@ pub fn main(verb: RouteVerb, client: &Client, style: Style) -> Result<u8, String
     let now = clock();
     let asked = match incident {
         Some(id) => members(id, data.as_deref(), client)?,
-        None => vec![parse(&labels)?],
+        None => vec![spelled(labels.iter().map(String::as_str))?],
     };
     let mut told: Vec<String> = Vec::new();
     for labels in &asked {
@@ -120,26 +120,6 @@ pub fn main(verb: RouteVerb, client: &Client, style: Style) -> Result<u8, String
     Ok(SOMETHING)
 }
 
-/// Labels as they stand on a command line.
-fn parse(words: &[String]) -> Result<Labels, String> {
-    let mut labels = Labels::default();
-    for word in words {
-        let matcher: Matcher = word.parse().map_err(|_| {
-            format!(
-                "`{}` is not a label; write name=value",
-                word.chars().take(80).collect::<String>()
-            )
-        })?;
-        if matcher.op != MatchOp::Equal {
-            return Err(format!(
-                "`{word}` says what an alert is not; write what it is: name=value"
-            ));
-        }
-        labels = labels.with(&matcher.name, &matcher.value);
-    }
-    Ok(labels)
-}
-
 /// The labels of an incident's alerts.
 fn members(
     id: u64,
@@ -181,12 +161,14 @@ struct Judged {
     chain: Option<String>,
 }
 
-/// With the chain of people, which no route knows of.
 fn judge(notify: &NotifyPolicy, labels: &Labels, now: Time) -> Judged {
-    let mut judged = by_routes(notify, labels, now);
-    let level = notify.level(labels);
-    let fits = |chain: &&Escalation| level >= chain.min_level && chain.matchers.matches(labels);
-    if let Some(chain) = notify.escalations.iter().find(fits) {
+    let (mut lines, routes) = match &notify.routing {
+        Some(routing) => by_tree(routing, labels, now),
+        None => by_list(notify, labels),
+    };
+    // No route knows of the chain of people.
+    let chain = notify.escalation(notify.level(labels), std::iter::once(labels));
+    if let Some(chain) = chain {
         let steps = chain.steps.iter().map(|step| {
             let when = match step.after {
                 Span::ZERO => "at once".to_owned(),
@@ -195,47 +177,33 @@ fn judge(notify: &NotifyPolicy, labels: &Labels, now: Time) -> Judged {
             format!("{when} {}", step.to.join(", "))
         });
         let steps: Vec<String> = steps.collect();
-        judged.lines.push(format!("until an ack climbs {}: {}", chain.name, steps.join("; ")));
-        judged.chain = Some(chain.name.clone());
+        lines.push(format!("until an ack climbs {}: {}", chain.name, steps.join("; ")));
     }
-    judged
+    let chain = chain.map(|chain| chain.name.clone());
+    Judged { receivers: notify.told_of(labels), lines, routes, chain }
 }
 
-fn by_routes(notify: &NotifyPolicy, labels: &Labels, now: Time) -> Judged {
-    let Some(routing) = &notify.routing else {
-        let route = notify.routes.iter().find(|route| route.matchers.matches(labels));
-        return match route {
-            Some(route) => Judged {
-                receivers: route.receivers.clone(),
-                lines: vec![format!(
-                    "by the first of `notify.routes` that fits: {}",
-                    route.matchers
-                )],
-                routes: vec![json!({ "matchers": route.matchers })],
-                chain: None,
-            },
-            None => Judged {
-                receivers: notify.receivers.iter().map(|receiver| receiver.name.clone()).collect(),
-                lines: vec!["no route fits: all are told".to_owned()],
-                routes: Vec::new(),
-                chain: None,
-            },
-        };
-    };
-    let mut judged =
-        Judged { receivers: Vec::new(), lines: Vec::new(), routes: Vec::new(), chain: None };
+fn by_list(notify: &NotifyPolicy, labels: &Labels) -> (Vec<String>, Vec<serde_json::Value>) {
+    match notify.route(labels) {
+        Some((_, route)) => (
+            vec![format!("by the first of `notify.routes` that fits: {}", route.matchers)],
+            vec![json!({ "matchers": route.matchers })],
+        ),
+        None => (vec!["no route fits: all are told".to_owned()], Vec::new()),
+    }
+}
+
+fn by_tree(routing: &Routing, labels: &Labels, now: Time) -> (Vec<String>, Vec<serde_json::Value>) {
+    let (mut lines, mut routes) = (Vec::new(), Vec::new());
     for at in routing.matching(labels) {
         let node = &routing.nodes[at];
-        if !judged.receivers.contains(&node.receiver) {
-            judged.receivers.push(node.receiver.clone());
-        }
         let group = routing.group_labels(at, labels);
         let key = routing.group_key(at, &group);
         let (closed, change) = (routing.closed(at, now), routing.next_change(at, now));
         let path: Vec<String> =
             routing.path(at).iter().map(|on| step(&routing.nodes[*on])).collect();
         let until = change.map(|change| format!(" until {}", print::exact(change)));
-        judged.lines.extend([
+        lines.extend([
             path.join(" → "),
             format!("  group {key}"),
             format!(
@@ -245,15 +213,15 @@ fn by_routes(notify: &NotifyPolicy, labels: &Labels, now: Time) -> Judged {
         ]);
         if let Some(why) = &closed {
             let until = until.unwrap_or_default();
-            judged.lines.push(format!("  silent now: {why}{until}"));
+            lines.push(format!("  silent now: {why}{until}"));
         }
-        judged.routes.push(json!({
+        routes.push(json!({
             "receiver": node.receiver, "path": path, "group_key": key, "group_labels": group,
             "group_wait": node.group_wait, "group_interval": node.group_interval,
             "repeat_interval": node.repeat_interval, "silent": closed, "changes": change,
         }));
     }
-    judged
+    (lines, routes)
 }
 
 /// A node on a path: its matchers and who is told.

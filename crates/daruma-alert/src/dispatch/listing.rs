@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use daruma_model::{Labels, Time};
 
-use super::{Dispatch, DispatchIndex, Posted, Sources};
+use super::{Dispatch, Group, Posted, Sources};
+use crate::index::Index;
 use crate::routing::Routing;
 use crate::state::Gathered;
 use crate::{Hold, NotifyPolicy, Silence};
@@ -22,12 +23,8 @@ pub struct Listing {
     pub silences: Vec<Silence>,
     /// Every hold.
     pub holds: Vec<Hold>,
-    /// Names of all receivers.
-    pub receivers: Vec<String>,
-    /// Whom to tell and how it climbs, without the tree of routes, which is in `routing`.
-    pub notify: NotifyPolicy,
-    /// Whether the tree decides; else the list in `notify` does.
-    pub tree: bool,
+    /// Whom to tell and how it climbs. Without a tree in it, `routing` is what its list comes to.
+    pub notify: Arc<NotifyPolicy>,
     /// What waits to be told together.
     pub digests: Vec<ListedDigest>,
     alerts: Dispatch,
@@ -71,34 +68,8 @@ impl ListedDigest {
     }
 }
 
-/// The policy without its tree of routes, which may be large.
-fn without_tree(policy: &NotifyPolicy) -> NotifyPolicy {
-    NotifyPolicy {
-        group_wait: policy.group_wait,
-        routes: policy.routes.clone(),
-        receivers: policy.receivers.clone(),
-        routing: None,
-        levels: policy.levels.clone(),
-        escalations: policy.escalations.clone(),
-        flapping: policy.flapping.clone(),
-        unreached_after: policy.unreached_after,
-    }
-}
-
 impl Listing {
-    /// Whom to tell and how it climbs, whole.
-    #[must_use]
-    pub fn policy(&self) -> NotifyPolicy {
-        let routing = self.tree.then(|| (*self.routing).clone());
-        NotifyPolicy { routing, ..self.notify.clone() }
-    }
-
-    pub(crate) fn of(
-        state: &crate::State,
-        routing: Arc<Routing>,
-        index: &DispatchIndex,
-        receivers: Vec<String>,
-    ) -> Listing {
+    pub(crate) fn of(state: &crate::State, index: &Index) -> Listing {
         let dispatch = &state.dispatch;
         Listing {
             now: state.now,
@@ -109,16 +80,14 @@ impl Listing {
                 .cloned()
                 .collect(),
             holds: state.holds.values().cloned().collect(),
-            receivers,
             alerts: Dispatch {
                 alerts: dispatch.alerts.clone(),
                 groups: dispatch.groups.clone(),
                 ..Dispatch::default()
             },
-            sources: Arc::clone(&index.sources),
-            routing,
-            notify: without_tree(&state.policy.notify),
-            tree: state.policy.notify.routing.is_some(),
+            sources: Arc::clone(&index.dispatch.sources),
+            routing: Arc::clone(&index.routing),
+            notify: Arc::clone(&index.notify),
             digests: state.digests.iter().map(ListedDigest::of).collect(),
         }
     }
@@ -126,21 +95,30 @@ impl Listing {
     /// The groups, by number.
     #[must_use]
     pub fn groups(&self) -> BTreeMap<u64, Listed> {
-        let groups = self.alerts.groups.iter().filter(|(_, group)| !group.orphan);
-        let listed = groups.map(|(id, group)| {
-            let node = self.routing.nodes.get(group.node);
-            let listed = Listed {
-                receiver: node.map_or_else(String::new, |node| node.receiver.clone()),
-                key: group.key.clone(),
-                labels: group.labels.clone(),
-                members: group.members.iter().copied().collect(),
-                incident: group.incident,
-                next: Some(group.next).filter(|next| *next < Time::MAX),
-                muted_by: self.routing.muted_by(group.node, self.now),
-            };
-            (*id, listed)
-        });
-        listed.collect()
+        self.live().map(|(id, group)| (*id, self.listed(group))).collect()
+    }
+
+    /// The group of this key.
+    #[must_use]
+    pub fn group(&self, key: &str) -> Option<Listed> {
+        self.live().find(|(_, group)| group.key == key).map(|(_, group)| self.listed(group))
+    }
+
+    fn live(&self) -> impl Iterator<Item = (&u64, &Group)> {
+        self.alerts.groups.iter().filter(|(_, group)| !group.orphan)
+    }
+
+    fn listed(&self, group: &Group) -> Listed {
+        let node = self.routing.nodes.get(group.node);
+        Listed {
+            receiver: node.map_or_else(String::new, |node| node.receiver.clone()),
+            key: group.key.clone(),
+            labels: group.labels.clone(),
+            members: group.members.iter().copied().collect(),
+            incident: group.incident,
+            next: Some(group.next).filter(|next| *next < Time::MAX),
+            muted_by: self.routing.muted_by(group.node, self.now),
+        }
     }
 
     /// Every alert from this fingerprint on that is not over at `now`, by fingerprint.

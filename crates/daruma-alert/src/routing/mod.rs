@@ -220,7 +220,7 @@ impl Routing {
     #[must_use]
     pub fn closed(&self, node: usize, now: Time) -> Option<String> {
         let node = self.nodes.get(node)?;
-        if !node.active.is_empty() && !node.active.iter().any(|name| self.holds(name, now)) {
+        if self.is_outside(node, now) {
             return Some(format!("outside {}", node.active.join(", ")));
         }
         let muted = node.mute.iter().find(|name| self.holds(name, now))?;
@@ -231,10 +231,15 @@ impl Routing {
     #[must_use]
     pub fn muted_by(&self, node: usize, now: Time) -> Vec<String> {
         let Some(node) = self.nodes.get(node) else { return Vec::new() };
-        if !node.active.is_empty() && !node.active.iter().any(|name| self.holds(name, now)) {
+        if self.is_outside(node, now) {
             return node.active.clone();
         }
         node.mute.iter().filter(|name| self.holds(name, now)).cloned().collect()
+    }
+
+    /// Whether `node` speaks within some intervals only, and none of them holds.
+    fn is_outside(&self, node: &Node, now: Time) -> bool {
+        !node.active.is_empty() && !node.active.iter().any(|name| self.holds(name, now))
     }
 
     /// Whether the interval of this name holds.

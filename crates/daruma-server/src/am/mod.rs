@@ -166,11 +166,12 @@ fn status(site: &Site) -> Answer {
 fn receivers(listing: &Listing, query: &str) -> Vec<Value> {
     let wanted = values(query, "receiver_matchers");
     let matchers: Vec<Matcher> = wanted.iter().filter_map(|text| matcher(text).ok()).collect();
-    let named = |name: &&String| {
-        let labels: Labels = [("receiver", name.as_str()), ("name", name.as_str())].into();
+    let named = |name: &&str| {
+        let labels: Labels = [("receiver", *name), ("name", *name)].into();
         matchers.iter().all(|matcher| matcher.matches(&labels))
     };
-    listing.receivers.iter().filter(named).map(|name| json!({ "name": name })).collect()
+    let names = listing.notify.receivers.iter().map(|to| to.name.as_str());
+    names.filter(named).map(|name| json!({ "name": name })).collect()
 }
 
 /// Every value of a parameter.

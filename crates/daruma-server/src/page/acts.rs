@@ -88,11 +88,15 @@ pub(crate) fn comment(placeholder: &str) -> Markup {
     }
 }
 
+/// The labels that all of these have alike.
+pub(crate) fn alike<'a>(all: &'a [&'a Labels]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let pairs = all.first().into_iter().flat_map(|first| first.iter());
+    pairs.filter(|(name, value)| all.iter().all(|set| set.get(name) == *value))
+}
+
 /// What an incident's alerts have in common, as matchers; empty if it is nothing.
 pub(crate) fn common(all: &[&Labels]) -> Matchers {
-    let Some((first, rest)) = all.split_first() else { return Matchers::default() };
-    let shared = |(name, value): &(&str, &str)| rest.iter().all(|set| set.get(name) == *value);
-    let mut pairs: Vec<(&str, &str)> = first.iter().filter(shared).collect();
+    let mut pairs: Vec<(&str, &str)> = alike(all).collect();
     // A service says best what is meant; its name alone also covers what comes next.
     if pairs.iter().any(|(name, _)| *name == "service") {
         pairs.retain(|(name, _)| *name == "service");

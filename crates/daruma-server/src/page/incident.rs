@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use daruma_alert::{
     AlertState, Entry, EntryKind, Incident, IncidentView, Outgoing, RecoveryView, Role, Witness,
 };
-use daruma_model::{Evidence, Labels, MessageStatus, Span, Time, Verdict};
+use daruma_model::{Evidence, Labels, Message, MessageStatus, Span, Time, Verdict};
 use hyper::StatusCode;
 use maud::{Markup, html};
 
@@ -149,11 +149,15 @@ pub(super) fn hold(view: &IncidentView) -> Option<Act<'static>> {
     })
 }
 
+/// What was told last.
+fn newest(messages: &[Outgoing]) -> Option<&Message> {
+    messages.iter().map(|out| &out.message).max_by_key(|message| message.id)
+}
+
 /// Labels of its alerts: of own ones, else of those that were told last.
 pub(super) fn labels(view: &IncidentView) -> Vec<&Labels> {
     if view.members.is_empty() {
-        let newest = view.messages.iter().max_by_key(|out| out.message.id);
-        let told = newest.iter().flat_map(|out| &out.message.alerts);
+        let told = newest(&view.messages).into_iter().flat_map(|message| &message.alerts);
         return told.map(|alert| &alert.labels).collect();
     }
     view.members.iter().map(|member| &member.alert.finding.labels).collect()
@@ -162,14 +166,11 @@ pub(super) fn labels(view: &IncidentView) -> Vec<&Labels> {
 /// What its alerts have in common besides their name, so that groups of one rule can be told apart.
 pub(super) fn shared(view: &IncidentView) -> Markup {
     let all = labels(view);
-    let Some(first) = all.first() else { return html! {} };
-    let common = |(name, value): &(&str, &str)| {
-        *name != "alertname" && all.iter().all(|labels| labels.get(name) == *value)
-    };
+    let common = acts::alike(&all).filter(|(name, _)| *name != "alertname");
     html! {
-        p.labels { @for (name, value) in first.iter().filter(common).take(4) {
+        @if !all.is_empty() { p.labels { @for (name, value) in common.take(4) {
             code.label { (words::foreign(name, 40)) "=" (words::foreign(value, 60)) } " "
-        } }
+        } } }
     }
 }
 
@@ -434,8 +435,7 @@ fn told_whom(now: Time, messages: &[Outgoing]) -> Markup {
 
 /// Alerts that somebody else judges, as they were told last.
 fn posted(now: Time, messages: &[Outgoing]) -> Markup {
-    let newest = messages.iter().max_by_key(|out| out.message.id).map(|out| &out.message);
-    let Some(message) = newest.filter(|message| !message.alerts.is_empty()) else {
+    let Some(message) = newest(messages).filter(|message| !message.alerts.is_empty()) else {
         return html! {};
     };
     // By what alerts of one name differ.
@@ -501,7 +501,7 @@ fn state_word(state: AlertState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use daruma_alert::Delivery;
-    use daruma_model::{Level, Message, MessageAlert};
+    use daruma_model::{Level, MessageAlert};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Who is told, and what came of it: messages with what failed first, channels with their last truth,
 //! and the chains of people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use daruma_alert::{IncidentView, Listing, NotifyPolicy, Outgoing, View};
 use daruma_model::{Attempt, AttemptOutcome, Time};
@@ -111,16 +111,18 @@ fn messages(view: &View, query: &str, now: Time) -> Markup {
 }
 
 /// What is known of one channel.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Truth<'a> {
     taken: u64,
     failed: u64,
     last: Option<&'a Attempt>,
 }
 
-fn truth<'a>(view: &'a View, channel: &str) -> Truth<'a> {
-    let mut truth = Truth::default();
-    for out in view.ledger.iter().filter(|out| out.message.channel == channel) {
+/// Of every channel that was used.
+fn truths(view: &View) -> BTreeMap<&str, Truth<'_>> {
+    let mut truths: BTreeMap<&str, Truth<'_>> = BTreeMap::new();
+    for out in &view.ledger {
+        let truth = truths.entry(&out.message.channel).or_default();
         match Stand::of(out) {
             Stand::Accepted | Stand::Delivered => truth.taken += 1,
             Stand::Failed => truth.failed += 1,
@@ -132,10 +134,11 @@ fn truth<'a>(view: &'a View, channel: &str) -> Truth<'a> {
             }
         }
     }
-    truth
+    truths
 }
 
 fn channels(view: &View, policy: &NotifyPolicy, now: Time, caller: &Caller) -> Markup {
+    let truths = truths(view);
     let known = policy.receivers.iter();
     let all: Vec<_> =
         known.flat_map(|to| to.channels.iter().map(move |(channel, _)| (to, channel))).collect();
@@ -145,7 +148,7 @@ fn channels(view: &View, policy: &NotifyPolicy, now: Time, caller: &Caller) -> M
             @if all.is_empty() { p.meta { "No channel is configured: nobody can be told. The section `notify` of the configuration names them." } }
             ul.rows {
                 @for (number, (to, channel)) in all.iter().take(ROWS_MAX).enumerate() {
-                    @let truth = truth(view, channel);
+                    @let truth = truths.get(channel.as_str()).copied().unwrap_or_default();
                     @let key = format!("c{number}");
                     li.row id={ "row-" (key) } data-key=(key) {
                         @match truth.last.map(|last| &last.outcome) {

@@ -1,8 +1,8 @@
 //! Routes as a tree that can be read, and tried: labels light the path they take.
 
 use daruma_alert::routing::{GroupBy, Node, Routing};
-use daruma_alert::{Listing, View};
-use daruma_model::{Labels, MatchOp, Matcher, Time};
+use daruma_alert::{Listing, NotifyPolicy, View};
+use daruma_model::{Labels, Time, spelled};
 use maud::{Markup, PreEscaped, html};
 
 use super::{acts, words};
@@ -27,13 +27,7 @@ pub(super) fn section(listing: &Listing, view: &View, query: &str, now: Time) ->
         None if asked.trim().is_empty() => Ok(Vec::new()),
         None => read(&asked).map(|labels| vec![labels]),
     };
-    let lit: Vec<usize> = match (&tried, listing.tree) {
-        (Ok(all), true) => {
-            let found = all.iter().flat_map(|labels| listing.routing.matching(labels));
-            found.flat_map(|at| listing.routing.path(at)).collect()
-        }
-        _ => Vec::new(),
-    };
+    let all = tried.as_deref().unwrap_or_default();
     html! {
         section #routes aria-labelledby="routes-title" {
             h2 #routes-title { "Routes" }
@@ -46,9 +40,9 @@ pub(super) fn section(listing: &Listing, view: &View, query: &str, now: Time) ->
             div #tried aria-live="polite" {
                 @match &tried {
                     Err(why) => p.bad { (words::shape("error", "")) " " (words::foreign(why, 300)) },
-                    Ok(all) => @for labels in all.iter().take(ALERTS_MAX) { (answer(listing, labels, now, all.len() > 1 || incident.is_some())) },
+                    Ok(_) => @for labels in all.iter().take(ALERTS_MAX) { (answer(listing, labels, now, all.len() > 1 || incident.is_some())) },
                 }
-                @if listing.tree { (tree(&listing.routing, &lit, now)) } @else { (list(listing, tried.as_deref().unwrap_or(&[]))) }
+                @if let Some(routing) = &listing.notify.routing { (tree(routing, &lit(routing, all), now)) } @else { (list(&listing.notify, all)) }
             }
         }
     }
@@ -63,38 +57,12 @@ fn members(view: &View, id: u64) -> Result<Vec<Labels>, String> {
 
 /// Labels, one a line.
 fn read(text: &str) -> Result<Labels, String> {
-    let mut labels = Labels::default();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()).take(100) {
-        let matcher: Matcher =
-            line.parse().map_err(|_| format!("`{line}` is not a label; write name=value"))?;
-        if matcher.op != MatchOp::Equal {
-            return Err(format!(
-                "`{line}` says what an alert is not; write what it is: name=value"
-            ));
-        }
-        labels = labels.with(&matcher.name, &matcher.value);
-    }
-    Ok(labels)
+    spelled(text.lines().map(str::trim).filter(|line| !line.is_empty()).take(100))
 }
 
 /// Who would be told of it, in which groups, when, and what keeps it quiet.
 fn answer(listing: &Listing, labels: &Labels, now: Time, named: bool) -> Markup {
-    let receivers: Vec<String> = match listing.tree {
-        true => {
-            let mut names: Vec<String> = Vec::new();
-            for at in listing.routing.matching(labels) {
-                let name = &listing.routing.nodes[at].receiver;
-                if !names.contains(name) {
-                    names.push(name.clone());
-                }
-            }
-            names
-        }
-        false => match listing.notify.routes.iter().find(|route| route.matchers.matches(labels)) {
-            Some(route) => route.receivers.clone(),
-            None => listing.notify.receivers.iter().map(|to| to.name.clone()).collect(),
-        },
-    };
+    let receivers = listing.notify.told_of(labels);
     let silences = listing.silenced_by(now, labels).take(QUIET_MAX);
     let holds =
         listing.holds.iter().filter(|hold| hold.until > now && hold.matchers.matches(labels));
@@ -115,7 +83,7 @@ fn answer(listing: &Listing, labels: &Labels, now: Time, named: bool) -> Markup 
             @for source in inhibited.iter().take(QUIET_MAX).filter_map(|id| listing.alert(*id)) {
                 p { (words::shape("quiet", "")) " kept quiet while this fires: " code.label { (words::foreign(&source.labels.to_string(), 300)) } }
             }
-            @if listing.tree { @for at in listing.routing.matching(labels) { (group(listing, at, labels, now)) } }
+            @if let Some(routing) = &listing.notify.routing { @for at in routing.matching(labels) { (group(listing, at, labels, now)) } }
         }
     }
 }
@@ -125,8 +93,7 @@ fn group(listing: &Listing, at: usize, labels: &Labels, now: Time) -> Markup {
     let routing = &listing.routing;
     let Some(node) = routing.nodes.get(at) else { return html! {} };
     let key = routing.group_key(at, &routing.group_labels(at, labels));
-    let next =
-        listing.groups().into_values().find(|group| group.key == key).map(|group| group.next);
+    let next = listing.group(&key).map(|group| group.next);
     html! {
         p.meta {
             b { (words::foreign(&node.receiver, 80)) } ": "
@@ -142,6 +109,12 @@ fn group(listing: &Listing, at: usize, labels: &Labels, now: Time) -> Markup {
                 @if let Some(change) = routing.next_change(at, now) { ", until " (words::minute(change)) } }
         }
     }
+}
+
+/// The nodes on the way to whoever takes these.
+fn lit(routing: &Routing, tried: &[Labels]) -> Vec<usize> {
+    let found = tried.iter().flat_map(|labels| routing.matching(labels));
+    found.flat_map(|at| routing.path(at)).collect()
 }
 
 fn tree(routing: &Routing, lit: &[usize], now: Time) -> Markup {
@@ -198,9 +171,9 @@ fn line(routing: &Routing, at: usize, node: &Node, lit: bool, now: Time) -> Mark
 }
 
 /// The routes of `daruma.yaml`: the first that fits counts.
-fn list(listing: &Listing, tried: &[Labels]) -> Markup {
-    let routes = &listing.notify.routes;
-    let first = |labels: &Labels| routes.iter().position(|route| route.matchers.matches(labels));
+fn list(notify: &NotifyPolicy, tried: &[Labels]) -> Markup {
+    let routes = &notify.routes;
+    let first = |labels: &Labels| notify.route(labels).map(|(at, _)| at);
     let lit: Vec<Option<usize>> = tried.iter().map(first).collect();
     html! {
         ul.tree {

@@ -277,9 +277,7 @@ fn rule_json(rule: &Rule, alerts: &[&AlertView], external: Option<&Labels>) -> V
 
 fn alert_json(alert: &AlertView, external: &Labels) -> Value {
     let alert = &alert.alert;
-    let all = &alert.finding.labels;
-    let own = |name: &str| external.get(name).is_empty() || external.get(name) != all.get(name);
-    let labels = all.filtered(own);
+    let labels = alert.finding.labels.without(external);
     let state = if alert.state == AlertState::Firing { "firing" } else { "pending" };
     let mut out = json!({
         "labels": labels, "annotations": alert.finding.annotations, "state": state,
