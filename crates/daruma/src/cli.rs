@@ -321,10 +321,7 @@ fn ask(client: Client, style: Style, verb: Verb) -> Result<u8, String> {
             ),
             Verb::Why { what } => {
                 let view = view().await?;
-                match crate::why::posted(&client, &view, &what, style).await? {
-                    Some(code) => Ok(code),
-                    None => why(style, &view, &what),
-                }
+                crate::why::main(&client, &view, &what, style).await
             }
             Verb::Silence(SilenceVerb::Add { matchers, ttl, comment }) => {
                 let matchers = Matchers(matchers);
@@ -492,7 +489,7 @@ fn incidents(style: Style, view: &View, all: bool) -> u8 {
     if open == 0 { NOTHING } else { SOMETHING }
 }
 
-fn show(style: Style, view: &View, id: u64) -> Result<u8, String> {
+pub fn show(style: Style, view: &View, id: u64) -> Result<u8, String> {
     let Some(incident) = view.incidents.iter().find(|v| v.incident.id == id) else {
         return Err(format!("there is no incident {id}; `daruma incident ls --all` lists them"));
     };
@@ -502,70 +499,4 @@ fn show(style: Style, view: &View, id: u64) -> Result<u8, String> {
         print::incident(style, view.now, incident);
     }
     Ok(if incident.incident.resolved.is_some() { NOTHING } else { SOMETHING })
-}
-
-/// The trace of one decision, or why there was none to make.
-fn why(style: Style, view: &View, what: &str) -> Result<u8, String> {
-    if let Ok(id) = what.trim_start_matches('#').parse::<u64>() {
-        let code = show(style, view, id)?;
-        let found = view.incidents.iter().find(|v| v.incident.id == id);
-        if !style.json {
-            for member in found.iter().flat_map(|v| &v.members) {
-                print_why(style, member);
-            }
-        }
-        return Ok(code);
-    }
-    let matchers: Vec<Matcher> = match what.parse::<Matcher>() {
-        Ok(matcher) => vec![matcher],
-        Err(_) => vec![format!("alertname={what:?}").parse().map_err(|e| format!("{e}"))?],
-    };
-    let matchers = Matchers(matchers);
-    let mut found = 0;
-    let past = view
-        .incidents
-        .iter()
-        .flat_map(|v| &v.members)
-        .filter(|m| m.alert.state == daruma_alert::AlertState::Resolved);
-    for alert in
-        view.alerts.iter().chain(past).filter(|a| matchers.matches(&a.alert.finding.labels))
-    {
-        found += 1;
-        if style.json {
-            print::object(alert);
-        } else {
-            print_why(style, alert);
-        }
-    }
-    if found == 0 {
-        let known =
-            view.rules.iter().any(|rule| rule.rsplit('/').next() == Some(what) || rule == what);
-        let text = match (known, what.parse::<Matcher>().is_ok()) {
-            (true, _) => {
-                "the rule is loaded, and it does not hold: there is nothing to do or to tell"
-            }
-            (false, true) => "no alert with such labels is pending, firing or lately resolved",
-            (false, false) => {
-                "no rule of this name is loaded, and nobody has posted an alert of this name that is active"
-            }
-        };
-        if style.json {
-            print::object(&serde_json::json!({ "why": [text] }))
-        } else {
-            print::line(text)
-        }
-        return Ok(NOTHING);
-    }
-    Ok(SOMETHING)
-}
-
-fn print_why(style: Style, alert: &daruma_alert::AlertView) {
-    print::line(&format!(
-        "{} {}",
-        style.level(alert.level),
-        style.paint("1", &alert.alert.finding.labels.to_string())
-    ));
-    for text in &alert.why {
-        print::line(&format!("  {}", print::clean(text)));
-    }
 }

@@ -1,10 +1,11 @@
-//! `daruma why` of alerts that others post: who is told of them, and why not.
+//! `daruma why`: what was decided of an alert and for which reasons; of alerts that others post, who is
+//! told of them, and why not.
 
 use daruma_alert::View;
-use daruma_model::{Labels, Matcher, Matchers};
+use daruma_model::{Labels, MatchOp, Matcher};
 use serde::Deserialize;
 
-use crate::cli::SOMETHING;
+use crate::cli::{NOTHING, SOMETHING};
 use crate::client::Client;
 use crate::print::{self, Style};
 
@@ -39,32 +40,91 @@ struct Status {
     muted_by: Vec<String>,
 }
 
-/// Tells of posted alerts that are active now and that no own alert stands for; `None` if there are none.
+/// The trace of one decision, or why there was none to make.
 ///
 /// # Errors
-/// Nobody answers.
-pub async fn posted(
+/// Nobody answers, or there is no such incident.
+pub async fn main(client: &Client, view: &View, what: &str, style: Style) -> Result<u8, String> {
+    if let Ok(id) = what.trim_start_matches('#').parse::<u64>() {
+        let code = crate::cli::show(style, view, id)?;
+        let found = view.incidents.iter().find(|v| v.incident.id == id);
+        if !style.json {
+            for member in found.iter().flat_map(|v| &v.members) {
+                print_why(style, member);
+            }
+        }
+        return Ok(code);
+    }
+    let asked = what.parse::<Matcher>();
+    let by_labels = asked.is_ok();
+    let matcher = asked.or_else(|_| Matcher::new("alertname", MatchOp::Equal, what));
+    let matcher = matcher.map_err(|error| error.to_string())?;
+    let found = own(view, &matcher, style) + posted(client, view, &matcher, style).await?;
+    if found > 0 {
+        return Ok(SOMETHING);
+    }
+    let known = view.rules.iter().any(|rule| rule.rsplit('/').next() == Some(what) || rule == what);
+    let text = match (known, by_labels) {
+        (true, _) => "the rule is loaded, and it does not hold: there is nothing to do or to tell",
+        (false, true) => "no alert with such labels is pending, firing or lately resolved",
+        (false, false) => {
+            "no rule of this name is loaded, and nobody has posted an alert of this name that is active"
+        }
+    };
+    if style.json {
+        print::object(&serde_json::json!({ "why": [text] }));
+    } else {
+        print::line(text);
+    }
+    Ok(NOTHING)
+}
+
+/// Tells of our own alerts, also of those that were lately resolved; returns of how many.
+fn own(view: &View, matcher: &Matcher, style: Style) -> usize {
+    let past = view
+        .incidents
+        .iter()
+        .flat_map(|v| &v.members)
+        .filter(|m| m.alert.state == daruma_alert::AlertState::Resolved);
+    let all = view.alerts.iter().chain(past);
+    let mut found = 0;
+    for alert in all.filter(|a| matcher.matches(&a.alert.finding.labels)) {
+        found += 1;
+        if style.json {
+            print::object(alert);
+        } else {
+            print_why(style, alert);
+        }
+    }
+    found
+}
+
+fn print_why(style: Style, alert: &daruma_alert::AlertView) {
+    print::line(&format!(
+        "{} {}",
+        style.level(alert.level),
+        style.paint("1", &alert.alert.finding.labels.to_string())
+    ));
+    for text in &alert.why {
+        print::line(&format!("  {}", print::clean(text)));
+    }
+}
+
+/// Tells of posted alerts that are active now and that no own alert stands for; returns of how many.
+async fn posted(
     client: &Client,
     view: &View,
-    what: &str,
+    matcher: &Matcher,
     style: Style,
-) -> Result<Option<u8>, String> {
-    if what.trim_start_matches('#').parse::<u64>().is_ok() {
-        return Ok(None);
-    }
-    let matcher: Matcher = match what.parse() {
-        Ok(matcher) => matcher,
-        Err(_) => format!("alertname={what:?}").parse().map_err(|error| format!("{error}"))?,
-    };
+) -> Result<usize, String> {
     let filter = matcher.to_string();
     let filter: String = form_urlencoded::byte_serialize(filter.as_bytes()).collect();
     let path = format!("/api/v2/alerts/groups?filter={filter}");
     let groups: Vec<Group> = client.get(&path).await.map_err(|error| error.to_string())?;
-    let matchers = Matchers(vec![matcher]);
     let own = |labels: &Labels| view.alerts.iter().any(|own| own.alert.finding.labels == *labels);
     let mut shown = 0;
     for group in &groups {
-        let alerts = group.alerts.iter().filter(|alert| matchers.matches(&alert.labels));
+        let alerts = group.alerts.iter().filter(|alert| matcher.matches(&alert.labels));
         for alert in alerts.filter(|alert| !own(&alert.labels)).take(SHOWN_MAX - shown) {
             shown += 1;
             let why = reasons(view, &group.receiver.name, &alert.status);
@@ -82,7 +142,7 @@ pub async fn posted(
             why.iter().for_each(|text| print::line(&format!("  {}", print::clean(text))));
         }
     }
-    Ok((shown > 0).then_some(SOMETHING))
+    Ok(shown)
 }
 
 /// Why a receiver is told, or is not.

@@ -6,7 +6,7 @@ mod support;
 use support::{Daruma, until};
 
 const CONFIG: &str = "collect: {}
-detect: {}
+detect: { rules: [ { alert: Shared, expr: vector(1), labels: { from: here } } ] }
 notify:
   receivers: [ { name: ops, webhook_configs: [ { url: 'http://127.0.0.1:9/' } ] }, { name: night } ]
   route:
@@ -30,6 +30,7 @@ fn post(daruma: &Daruma, labels: &str) {
 fn the_command_line_knows_who_is_told_of_what_others_post_and_why_not() {
     let dir = tempfile::tempdir().unwrap();
     let daruma = Daruma::start(CONFIG, dir.path());
+    post(&daruma, r#""alertname":"Shared","from":"there""#);
     post(&daruma, r#""alertname":"Burning","severity":"critical","host":"a""#);
     post(&daruma, r#""alertname":"Smoking","severity":"warning","host":"a""#);
     post(&daruma, r#""alertname":"Asleep","team":"db""#);
@@ -50,6 +51,11 @@ fn the_command_line_knows_who_is_told_of_what_others_post_and_why_not() {
         let (code, said, _) = daruma.cli(&["why", alert]);
         assert!(code == Some(1) && said.contains(want), "{alert}: {said}");
     }
+    let both = until("our own one fires", || {
+        let (_, said, _) = daruma.cli(&["why", "Shared"]);
+        said.contains("from=\"here\"").then_some(said)
+    });
+    assert!(both.contains("from=\"there\"") && both.contains("ops is told"), "{both}");
     let (code, said, _) = daruma.cli(&["why", "Nothing"]);
     assert!(code == Some(0) && said.contains("nobody has posted"), "{said}");
 
