@@ -259,7 +259,6 @@ impl Notifier for AliyunSms {
     fn heard(
         &self,
         sent: &Sent<'_>,
-        _part: &str,
         answer: &Value,
     ) -> Result<Option<(ReceiptState, String)>, String> {
         if answer["Code"] != "OK" {

@@ -51,7 +51,6 @@ pub trait Notifier: Send + Sync {
     fn heard(
         &self,
         _sent: &Sent<'_>,
-        _part: &str,
         _answer: &serde_json::Value,
     ) -> Result<Option<(ReceiptState, String)>, String> {
         Ok(None)

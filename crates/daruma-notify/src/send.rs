@@ -617,7 +617,7 @@ async fn inquire(
     let answer = http::post(reach, &url, headers, body).await?;
     let unread = || format!("{} {}: {}", answer.status, answer.reason, answer.body);
     let json = serde_json::from_str(&answer.body).map_err(|_| unread())?;
-    open.notifier.heard(sent, part, &json)
+    open.notifier.heard(sent, &json)
 }
 
 /// Who we are to the far side, as far as it counts how much we say.

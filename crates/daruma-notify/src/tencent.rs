@@ -237,7 +237,6 @@ impl Notifier for TencentSms {
     fn heard(
         &self,
         sent: &Sent<'_>,
-        _part: &str,
         answer: &Value,
     ) -> Result<Option<(ReceiptState, String)>, String> {
         let all = answer.pointer("/Response/PullSmsSendStatusSet").and_then(Value::as_array);

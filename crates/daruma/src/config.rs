@@ -97,6 +97,13 @@ impl Default for NotifySection {
 #[serde(try_from = "String")]
 pub struct ExternalUrl(String);
 
+impl ExternalUrl {
+    /// The name by which the pages are asked for.
+    fn host(&self) -> Option<String> {
+        self.0.parse::<hyper::Uri>().ok()?.host().map(str::to_owned)
+    }
+}
+
 impl TryFrom<String> for ExternalUrl {
     type Error = String;
 
@@ -109,11 +116,14 @@ impl std::str::FromStr for ExternalUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ExternalUrl, String> {
-        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-        let host = rest.and_then(|rest| rest.split(['/', ':']).next()).unwrap_or_default();
+        let uri = text.parse::<hyper::Uri>().ok();
+        let is_page = uri.as_ref().is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+        });
         let plain =
             text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'<>?#@".contains(&byte));
-        if text.is_empty() || !host.is_empty() && plain {
+        if text.is_empty() || is_page && plain {
             return Ok(ExternalUrl(text.to_owned()));
         }
         let found: String = text.chars().take(60).collect();
@@ -269,7 +279,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let mut file: File = parse(&path, &text).map_err(|error| vec![error])?;
     let defaults: File = parse(Path::new("(defaults)"), DEFAULTS).map_err(|error| vec![error])?;
     let mut warnings = Vec::new();
-    let external_url = places.external_url.as_ref().unwrap_or(&file.notify.external_url).0.clone();
+    let external_url = places.external_url.as_ref().unwrap_or(&file.notify.external_url).clone();
 
     let mut collect = file.collect.or(defaults.collect).unwrap_or_default();
     let detect = file.detect.or(defaults.detect).unwrap_or_default();
@@ -325,7 +335,7 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     if !errors.is_empty() {
         return Err(errors);
     }
-    let ruleset = Ruleset { detect, files, external_labels, external_url: external_url.clone() };
+    let ruleset = Ruleset { detect, files, external_labels, external_url: external_url.0.clone() };
     let detector = Detector::new(&ruleset).map_err(|error| one(error.to_string()))?;
 
     let rules: BTreeMap<String, RulePolicy> = detector
@@ -423,17 +433,14 @@ pub fn load(places: &Places, clock: &daruma_model::Clock) -> Result<Loaded, Vec<
     let sender = daruma_notify::Sender::new(configured, std::sync::Arc::clone(clock))
         .map_err(|error| one(error.to_string()))?
         .with_templates(templates)
-        .with_external_url(&external_url);
+        .with_external_url(&external_url.0);
     let mut server = file.server;
     if let Some(listen) = places.listen {
         server.listen = listen;
     }
     // Links in messages lead here.
-    let url = external_url.split_once("://").map_or("", |(_, rest)| rest);
-    let host = url.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    if !host.is_empty() && !server.hosts.iter().any(|known| known == host) {
-        server.hosts.push(host.to_owned());
+    if let Some(host) = external_url.host().filter(|host| !server.hosts.contains(host)) {
+        server.hosts.push(host);
     }
     daruma_server::check(&server).map_err(|error| one(error.to_string()))?;
     // What is longest shows best what is cut.
@@ -630,6 +637,13 @@ mod tests {
         {
             assert!(good.parse::<ExternalUrl>().is_ok(), "{good}");
         }
+        let host = |text: &str| text.parse::<ExternalUrl>().unwrap().host();
+        assert_eq!(
+            host("http://daruma.example.org:7878/below").as_deref(),
+            Some("daruma.example.org")
+        );
+        assert_eq!(host("http://[::1]:7878").as_deref(), Some("[::1]"));
+        assert_eq!(host(""), None);
         for bad in [
             "nonsense",
             "https://",
@@ -638,6 +652,8 @@ mod tests {
             "http://a b",
             "http://u@h",
             "http://h/?q",
+            "http://[",
+            "http://:7878",
         ] {
             let said = bad.parse::<ExternalUrl>().unwrap_err();
             assert!(said.contains(bad) && said.contains("write one such as"), "{said}");

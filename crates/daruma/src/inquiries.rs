@@ -90,3 +90,60 @@ pub async fn run(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use daruma_model::{Attempt, Message, MessageStatus};
+
+    use super::*;
+
+    fn taken(id: u64, delivery: Delivery) -> Outgoing {
+        let accepted = Attempt {
+            message: id,
+            number: 1,
+            at: Time(0),
+            took: Span::ZERO,
+            outcome: AttemptOutcome::Accepted,
+            said: String::new(),
+            retry_after: None,
+        };
+        Outgoing {
+            message: Message::test(id, "ops/sms[0]", MessageStatus::Firing, Time(0)),
+            delivery,
+            tries: 1,
+            next_at: Time(0),
+            attempts: VecDeque::from([accepted]),
+            first: 0,
+            unreached: None,
+            receipts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_decided_is_asked_about_ever_more_seldom_for_three_days() {
+        let (ledger, mut asked) = ([taken(1, Delivery::Accepted)], Asked::default());
+        let at: Vec<i64> = (0..400_000)
+            .filter(|second| {
+                let now = Time::from_secs(*second);
+                !asked.due(&ledger, now, |_| true).is_empty()
+            })
+            .collect();
+        assert_eq!(at[..6], [5, 10, 15, 23, 35, 53]);
+        let last = at[at.len() - 1];
+        assert!((120_000..=72 * 3600).contains(&last), "{at:?}");
+        assert!(at.len() < 40, "{at:?}");
+    }
+
+    #[test]
+    fn only_what_was_taken_and_can_be_asked_about_is_asked_about() {
+        let now = Time::from_secs(60);
+        let due =
+            |out: Outgoing, inquires: bool| Asked::default().due(&[out], now, |_| inquires).len();
+        assert_eq!(due(taken(1, Delivery::Accepted), true), 1);
+        assert_eq!(due(taken(1, Delivery::Accepted), false), 0);
+        assert_eq!(due(taken(1, Delivery::Delivered), true), 0);
+        assert_eq!(due(taken(1, Delivery::Rejected), true), 0);
+    }
+}

@@ -192,11 +192,20 @@ pub(super) fn targets(site: &Site, params: &Params) -> Result<Found, Failure> {
 fn discovered(target: &Target) -> Value {
     let (scheme, rest) = target.url.split_once("://").unwrap_or(("http", &target.url));
     let path = rest.find('/').map_or("/", |at| &rest[at..]);
-    json!({
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let mut all = json!({
         "__address__": target.labels.get("instance"), "__metrics_path__": path, "__scheme__": scheme,
         "__scrape_interval__": target.interval, "__scrape_timeout__": target.timeout,
         "job": target.job,
-    })
+    });
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        // Of several of one name the first, as upstream.
+        let name = format!("__param_{name}");
+        if all[&name].is_null() {
+            all[name] = value.into();
+        }
+    }
+    all
 }
 
 pub(super) fn scrape_pools(site: &Site) -> Result<Found, Failure> {
@@ -243,4 +252,27 @@ pub(super) async fn targets_metadata(site: &Site, params: &Params) -> Result<Fou
         Found::of(&rows)
     };
     Ok(site.turns.take(None, work).await?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discovered_labels_hold_path_and_parameters_apart() {
+        let target = Target {
+            job: "web".to_owned(),
+            source: "scrape/web".to_owned(),
+            labels: Labels::from([("instance", "h:9100"), ("job", "web")]),
+            url: "https://h:9100/probe?target=a%20b&target=c&module=http".to_owned(),
+            interval: "15s".to_owned(),
+            timeout: "10s".to_owned(),
+        };
+        let want = json!({
+            "__address__": "h:9100", "__metrics_path__": "/probe", "__param_module": "http",
+            "__param_target": "a b", "__scheme__": "https", "__scrape_interval__": "15s",
+            "__scrape_timeout__": "10s", "job": "web",
+        });
+        assert_eq!(discovered(&target), want);
+    }
 }
